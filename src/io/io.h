@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+// The world, as a parameter. A function that takes an Io& may wait; a function that does not, cannot.
+//
+// Three implementations: FiberIo (fibers over io_uring, production), SimIo (the same fibers, a seeded
+// world; sim/), BlockingIo (plain system calls, no fibers: tools, fuzzers, unit tests).
+//
+// Contract, for every implementation:
+//  W1  Calls happen on the shard's own thread. Between two calls that may wait nothing else runs: what a
+//      fiber asserted stays true until its next io. call.
+//  W2  Nothing is destroyed while waiting: buffers, files and sockets outlive the call that uses them.
+//  W3  Operations in flight together are unordered. Durability comes only from flush().
+//  W4  A failed flush is final for the file: the implementation never retries it, and never reports a
+//      later flush as good for writes that came before (the caller fences; STYLE B4).
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/result.h"
+#include "base/task.h"
+
+namespace firn {
+
+using Duration = std::chrono::nanoseconds;
+struct Time {  // Monotonic nanoseconds since an arbitrary origin.
+  Duration since_origin{};
+  auto operator<=>(const Time&) const = default;
+  friend Time operator+(Time t, Duration d) { return {t.since_origin + d}; }
+  friend Duration operator-(Time a, Time b) { return a.since_origin - b.since_origin; }
+};
+
+// An open file or block device. Which world it belongs to is known to the Io that opened it, only.
+class File {
+ public:
+  virtual ~File() = default;
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+
+  // Offsets, lengths and addresses of reads and writes must be multiples of this: 1 when the file is
+  // buffered, 512 or 4096 when it is open for direct I/O.
+  uint32_t alignment() const { return alignment_; }
+  const std::string& name() const { return name_; }
+
+ protected:
+  File(std::string name, uint32_t alignment) : name_(std::move(name)), alignment_(alignment) {}
+  std::string name_;
+  uint32_t alignment_;
+};
+
+// A connected byte stream, or a listening one.
+class Socket {
+ public:
+  virtual ~Socket() = default;
+  Socket(const Socket&) = delete;
+  Socket& operator=(const Socket&) = delete;
+  // Who is at the other end, for logs: "unix", "127.0.0.1:53211".
+  virtual std::string peer() const = 0;
+
+ protected:
+  Socket() = default;
+};
+
+struct OpenHow {
+  bool writable = true;
+  bool create = false;     // Make it when it is not there.
+  bool exclusive = false;  // With create: fail with Errc::exists when it is there.
+  bool direct = false;     // O_DIRECT where the file system allows it; alignment() tells.
+};
+
+// Fibers that wait for something this shard will do. FIFO. Must be empty when destroyed.
+class WaitList {
+ public:
+  WaitList() = default;
+  WaitList(const WaitList&) = delete;
+  WaitList& operator=(const WaitList&) = delete;
+  ~WaitList() { CHECK(first == nullptr, "a fiber still waits here"); }
+  bool empty() const { return first == nullptr; }
+
+  struct Node {
+    Node* next = nullptr;
+  };
+  Node* first = nullptr;  // Owned by the Io implementation.
+  Node* last = nullptr;
+};
+
+class Group;
+
+class Io {
+ public:
+  virtual ~Io() = default;
+
+  // --- time and chance
+  virtual Time now() = 0;                        // Monotonic.
+  virtual int64_t wall_clock_ns() = 0;           // Since 1970, UTC; for people, never for ordering.
+  virtual uint64_t random() = 0;                 // Seeded in simulation.
+  virtual void sleep(Duration) = 0;
+  // True now and then, in simulation only: a place where rare behaviour may be chosen.
+  virtual bool sometimes(const char* /*what*/) { return false; }
+
+  // --- fibers
+  // Starts `task` as a child of `group`; it first runs when the caller waits. BlockingIo runs it at once.
+  virtual void spawn(Group& group, Task task) = 0;
+  // Waits until somebody wakes this list. BlockingIo: CHECK failure, nobody could.
+  virtual void park(WaitList& list) = 0;
+  // Makes the first `count` waiters runnable, in order of arrival. Does not wait.
+  virtual void wake(WaitList& list, size_t count = SIZE_MAX) = 0;
+  // Waits until every fiber that is runnable now has run: the end of the turn, where batches close.
+  virtual void yield() = 0;
+  // Runs `task` on a helper thread and waits for it: CPU-heavy work, or a call that blocks. Runs inline
+  // in simulation. The task must not touch this Io.
+  virtual void offload(Task task) = 0;
+
+  // --- files. Paths are the host's; SimIo keeps a name space of its own.
+  virtual Result<std::unique_ptr<File>> open(const std::string& path, OpenHow how) = 0;
+  virtual Result<uint64_t> size(File&) = 0;                    // Bytes; block devices too.
+  virtual Result<void> resize(File&, uint64_t bytes) = 0;      // Sparse growth. Durable by flush.
+  // Reads exactly total_of(into) bytes; past the end is Errc::io.
+  virtual Result<void> read(File&, uint64_t at, Iovec into) = 0;
+  virtual Result<void> write(File&, uint64_t at, Iovec from) = 0;
+  // Everything written to this file by calls that completed before this one began is durable.
+  virtual Result<void> flush(File&) = 0;
+  // Returns the space of a run to the host file system; it reads as zero afterwards.
+  virtual Result<void> punch(File&, uint64_t at, uint64_t length) = 0;
+  virtual Result<void> remove(const std::string& path) = 0;
+  // Makes creations, renames and removals in this directory durable.
+  virtual Result<void> flush_directory(const std::string& path) = 0;
+
+  // --- sockets
+  // Up to into.size() bytes; 0 at the orderly end.
+  virtual Result<size_t> receive(Socket&, Bytes into) = 0;
+  // All of it.
+  virtual Result<void> send(Socket&, Iovec from) = 0;
+  virtual Result<std::unique_ptr<Socket>> accept(Socket& listener) = 0;
+  // Ends both directions now; calls waiting on the socket return 0 or an error. Does not wait.
+  virtual void shutdown(Socket&) = 0;
+
+  // --- conveniences
+  Result<void> read(File& file, uint64_t at, Bytes into) {
+    const ::iovec slice = slice_of(into);
+    return read(file, at, Iovec(&slice, 1));
+  }
+  Result<void> write(File& file, uint64_t at, View from) {
+    const ::iovec slice = slice_of(from);
+    return write(file, at, Iovec(&slice, 1));
+  }
+};
+
+// Structured concurrency: a group outlives its children. Declare it before what they capture.
+class Group {
+ public:
+  explicit Group(Io& io) : io_(io) {}
+  Group(const Group&) = delete;
+  Group& operator=(const Group&) = delete;
+  ~Group() { wait(); }
+  void wait() {
+    while (running_ > 0) io_.park(waiters_);
+  }
+  size_t running() const { return running_; }
+
+  // For Io implementations.
+  void child_started() { ++running_; }
+  void child_ended() {
+    CHECK(running_ > 0);
+    if (--running_ == 0) io_.wake(waiters_);
+  }
+
+ private:
+  Io& io_;
+  size_t running_ = 0;
+  WaitList waiters_;
+};
+
+// In its scope waiting is a programmer's error: every Io call that may wait CHECKs that no NoWait is alive
+// on its thread. Marks the sections that must be atomic among the fibers of a shard.
+class NoWait {
+ public:
+  NoWait() { ++depth; }
+  ~NoWait() { --depth; }
+  NoWait(const NoWait&) = delete;
+  NoWait& operator=(const NoWait&) = delete;
+  static void assert_may_wait() { CHECK(depth == 0, "waiting inside a NoWait section"); }
+
+ private:
+  inline static thread_local int depth = 0;
+};
+
+}  // namespace firn
