@@ -96,6 +96,7 @@ class Io {
   // --- time and chance
   virtual Time now() = 0;                        // Monotonic.
   virtual int64_t wall_clock_ns() = 0;           // Since 1970, UTC; for people, never for ordering.
+  virtual std::string identity() = 0;            // "HOST PID" of this process, for lock files.
   virtual uint64_t random() = 0;                 // Seeded in simulation.
   virtual void sleep(Duration) = 0;
   // True now and then, in simulation only: a place where rare behaviour may be chosen.
@@ -126,6 +127,11 @@ class Io {
   // Returns the space of a run to the host file system; it reads as zero afterwards.
   virtual Result<void> punch(File&, uint64_t at, uint64_t length) = 0;
   virtual Result<void> remove(const std::string& path) = 0;
+  virtual Result<void> make_directory(const std::string& path) = 0;
+  virtual Result<void> link_symbolically(const std::string& target, const std::string& path) = 0;
+  // An advisory lock on the whole file, held until the File is closed. Errc::busy at once when somebody
+  // else holds one that excludes it.
+  virtual Result<void> lock(File&, bool exclusive) = 0;
   // Makes creations, renames and removals in this directory durable.
   virtual Result<void> flush_directory(const std::string& path) = 0;
 
