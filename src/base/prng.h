@@ -19,7 +19,8 @@ class Prng {
   }
   // Uniform in [0, bound); bound > 0. The bias of the multiplication is below 2^-32 for small bounds.
   uint64_t below(uint64_t bound) {
-    return static_cast<uint64_t>((static_cast<unsigned __int128>(next()) * bound) >> 64);
+    __extension__ using Wide = unsigned __int128;
+    return static_cast<uint64_t>((static_cast<Wide>(next()) * bound) >> 64);
   }
   bool one_in(uint64_t n) { return below(n) == 0; }
 
