@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// The control protocol: what can be asked of a pool, as a struct and as an HTTP request with a JSON
+// body. docs/reference/control.md is its page.
+//
+// Contract:
+//  C1  decode_control takes any bytes and returns a request whose names, sizes and keys obey their
+//  rules,
+//      or a sentence that names what was wrong: Errc::not_found for an unknown path,
+//      Errc::unsupported for the wrong method on a known one, Errc::invalid for the rest.
+//  C2  A member of the body that the verb does not know is refused: a misspelt option is not
+//  ignored. C3  decode_control(encode_control(x)) == x.
+//
+// Does not execute anything, and does not know which settings exist (engine/settings).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+
+namespace firn::wire {
+
+inline constexpr size_t kControlBodyBytesMax = 64 * 1024;
+inline constexpr size_t kSettingsMax = 64;
+
+enum class ControlVerb : uint8_t {
+  pool_info = 1,
+  pool_grow = 2,
+  pool_check = 3,
+  disk_list = 4,
+  disk_info = 5,
+  disk_create = 6,
+  disk_resize = 7,
+  disk_rename = 8,
+  disk_delete = 9,
+  disk_set = 10,
+  disk_socket = 11,  // A socket that serves this disk alone, once; see `firn nbd`.
+};
+
+struct ControlRequest {
+  ControlVerb verb = ControlVerb::pool_info;
+  std::string name;     // The disk; for disk_create the new one.
+  std::string to;       // disk_rename.
+  uint64_t bytes = 0;   // disk_create, disk_resize, pool_grow.
+  bool repair = false;  // pool_check.
+  // disk_set, disk_create. Sorted by key, each key once. An empty value restores the default.
+  std::vector<std::pair<std::string, std::string>> settings;
+  bool operator==(const ControlRequest&) const = default;
+};
+
+// Whether the verb leaves everything as it was: such verbs, and no others, are answered over TCP.
+bool only_looks(ControlVerb verb);
+
+// The three parts of an HTTP request.
+struct ControlCall {
+  std::string method;
+  std::string target;
+  std::string body;
+};
+
+Result<ControlRequest> decode_control(std::string_view method, std::string_view target,
+                                      std::string_view body);
+ControlCall encode_control(const ControlRequest& request);
+
+// Errors as problem+json (RFC 9457), with the member "code" for the Errc.
+int status_of(Errc code);
+std::string encode_problem(Errc code, std::string_view sentence);
+// The error that a body of encode_problem stands for. A body that is none becomes Errc::io.
+Error decode_problem(int status, std::string_view body);
+
+}  // namespace firn::wire

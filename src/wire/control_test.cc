@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "wire/control.h"
+
+#include <gtest/gtest.h>
+
+namespace firn::wire {
+namespace {
+
+TEST(Control, C3_every_verb_makes_the_round_trip) {
+  for (uint8_t number = 1; number <= 11; ++number) {
+    ControlRequest request;
+    request.verb = static_cast<ControlVerb>(number);
+    switch (request.verb) {
+      case ControlVerb::pool_grow:
+        request.bytes = UINT64_MAX;
+        break;
+      case ControlVerb::pool_check:
+        request.repair = true;
+        break;
+      case ControlVerb::disk_create:
+        request.name = "a";
+        request.bytes = 4096;
+        request.settings = {{"description", "first \"quoted\"\n"}, {"serve", "off"}};
+        break;
+      case ControlVerb::disk_resize:
+        request.name = "a.b";
+        request.bytes = 1;
+        break;
+      case ControlVerb::disk_rename:
+        request.name = "a";
+        request.to = "b";
+        break;
+      case ControlVerb::disk_set:
+        request.name = "a";
+        request.settings = {{"serve", ""}};
+        break;
+      case ControlVerb::disk_info:
+      case ControlVerb::disk_delete:
+      case ControlVerb::disk_socket:
+        request.name = "web:01";
+        break;
+      case ControlVerb::pool_info:
+      case ControlVerb::disk_list:
+        break;
+    }
+    const ControlCall call = encode_control(request);
+    const Result<ControlRequest> again = decode_control(call.method, call.target, call.body);
+    ASSERT_TRUE(again) << call.method << ' ' << call.target << ' ' << call.body << ": "
+                       << text_of(again.error());
+    EXPECT_EQ(*again, request) << call.target;
+    EXPECT_EQ(only_looks(request.verb), call.method == "GET");
+  }
+}
+
+TEST(Control, sizes_may_be_texts) {
+  const Result<ControlRequest> request =
+      decode_control("POST", "/api/v1/disks", R"({"name":"web","size":"10G"})");
+  ASSERT_TRUE(request);
+  EXPECT_EQ(request->bytes, 10ULL << 30);
+}
+
+struct Refused {
+  const char* method;
+  const char* target;
+  const char* body;
+  Errc code;
+  const char* says;
+};
+
+TEST(Control, C1_C2_what_is_refused_is_named) {
+  const Refused rows[] = {
+      {"GET", "/", "", Errc::not_found, "no such path"},
+      {"GET", "/api/v1/", "", Errc::not_found, "no such path"},
+      {"GET", "/api/v2/pool", "", Errc::not_found, "no such path"},
+      {"GET", "/api/v1/pool/", "", Errc::not_found, "no such path"},
+      {"GET", "/api/v1/disks/a/b/c", "", Errc::not_found, "no such path"},
+      {"GET", "/api/v1/disks//resize", "", Errc::not_found, "no such path"},
+      {"POST", "/api/v1/pool/grow/up", "", Errc::not_found, "no such path"},
+      {"DELETE", "/api/v1/disks/a", "", Errc::unsupported, "DELETE"},
+      {"GET", "/api/v1/pool/grow", "", Errc::unsupported, "GET"},
+      {"GET", "/api/v1/disks/a@b", "", Errc::invalid, "a@b"},
+      {"GET", "/api/v1/disks/..", "", Errc::invalid, "begins with '.'"},
+      {"POST", "/api/v1/disks", "", Errc::invalid, "\"name\" is missing"},
+      {"POST", "/api/v1/disks", R"({"name":"a"})", Errc::invalid, "\"size\" is missing"},
+      {"POST", "/api/v1/disks", R"({"name":7,"size":1})", Errc::invalid, "\"name\""},
+      {"POST", "/api/v1/disks", R"({"name":"a","size":-1})", Errc::invalid, "\"size\""},
+      {"POST", "/api/v1/disks", R"({"name":"a","size":1.5})", Errc::invalid, "\"size\""},
+      {"POST", "/api/v1/disks", R"({"name":"a","size":99999999999999999999})", Errc::invalid,
+       "\"size\""},
+      {"POST", "/api/v1/disks", R"({"name":"a","size":"10X"})", Errc::invalid, "10X"},
+      {"POST", "/api/v1/disks", R"({"name":"a","size":1,"szie":1})", Errc::invalid, "szie"},
+      {"POST", "/api/v1/disks", R"({"name":"a","size":1)", Errc::invalid, "not a JSON object"},
+      {"POST", "/api/v1/disks", "[]", Errc::invalid, "not a JSON object"},
+      {"POST", "/api/v1/disks", R"({"name":"a","size":1,"settings":{"x":[[[[]]]]}})", Errc::invalid,
+       "JSON"},
+      {"POST", "/api/v1/disks/a/set", R"({"settings":{"serve":true}})", Errc::invalid, "serve"},
+      {"POST", "/api/v1/disks/a/set", R"({"settings":[]})", Errc::invalid, "settings"},
+      {"POST", "/api/v1/disks/a/rename", R"({"to":"b/c"})", Errc::invalid, "b/c"},
+      {"POST", "/api/v1/pool/check", R"({"repair":"yes"})", Errc::invalid, "repair"},
+      {"GET", "/api/v1/pool", R"({"size":1})", Errc::invalid, "size"},
+      {"POST", "/api/v1/disks/a/delete", "\xff", Errc::invalid, "JSON"},
+  };
+  for (const Refused& row : rows) {
+    const Result<ControlRequest> request = decode_control(row.method, row.target, row.body);
+    ASSERT_FALSE(request) << row.target << ' ' << row.body;
+    EXPECT_EQ(request.error().code, row.code) << row.target << ' ' << text_of(request.error());
+    EXPECT_NE(text_of(request.error()).find(row.says), std::string::npos)
+        << row.target << ": " << text_of(request.error());
+  }
+}
+
+TEST(Control, C1_bodies_are_bounded_in_length_and_depth) {
+  const std::string deep = std::string(20000, '[') + std::string(20000, ']');
+  EXPECT_FALSE(decode_control("POST", "/api/v1/pool/check", deep));
+  const std::string open = "{\"settings\":" + std::string(60000, '{');
+  EXPECT_FALSE(decode_control("POST", "/api/v1/disks/a/set", open));
+  const std::string large = "{\"repair\":true" + std::string(kControlBodyBytesMax, ' ') + "}";
+  EXPECT_FALSE(decode_control("POST", "/api/v1/pool/check", large));
+  std::string many = "{\"settings\":{\"k\":\"\"";
+  for (size_t i = 0; i < kSettingsMax; ++i) many += fmt::format(",\"k{}\":\"\"", i);
+  EXPECT_FALSE(decode_control("POST", "/api/v1/disks/a/set", many + "}}"));
+}
+
+TEST(Control, problems_make_the_round_trip) {
+  for (uint8_t number = 1; number <= 12; ++number) {
+    const auto code = static_cast<Errc>(number);
+    const Error again = decode_problem(status_of(code), encode_problem(code, "disk \"x\": no"));
+    EXPECT_EQ(again.code, code);
+    EXPECT_EQ(text_of(again), "disk \"x\": no");
+    EXPECT_GE(status_of(code), 400);
+  }
+  EXPECT_EQ(decode_problem(502, "<html>").code, Errc::io);
+  EXPECT_EQ(decode_problem(500, R"({"code":"nonsense","detail":"x"})").code, Errc::io);
+  EXPECT_EQ(decode_problem(500, R"({"code":1,"detail":[]})").code, Errc::io);
+}
+
+}  // namespace
+}  // namespace firn::wire
