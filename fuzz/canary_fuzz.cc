@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The canary: a decoder with a planted bug, so that a runner which finds nothing anywhere is not believed.
+// The canary: a decoder with a planted bug, so that a runner which finds nothing anywhere is not
+// believed.
 //
-// The "format" is "FIRN", a length byte, that many bytes. The bug: the length is believed when the first
-// byte after it is 'c'. Any runner that mutates its input and notices a wrong verdict finds it.
+// The "format" is "FIRN", a length byte, that many bytes. The bug: the length is believed when the
+// first byte after it is 'c'. Any runner that mutates its input and notices a wrong verdict finds
+// it.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

@@ -3,9 +3,10 @@
 //
 //   thing_fuzz CORPUS_DIR [MUTATIONS [SEED]]
 //
-// Runs the empty input, every file of the corpus in order of name, then a seeded stream of mutations of
-// them (MUTATIONS in all, 20,000 unless told). A finding is a crash of the process; the input that did it
-// is then in the file named by the last line on stderr. Does not look for coverage: script/fuzz does.
+// Runs the empty input, every file of the corpus in order of name, then a seeded stream of
+// mutations of them (MUTATIONS in all, 20,000 unless told). A finding is a crash of the process;
+// the input that did it is then in the file named by the last line on stderr. Does not look for
+// coverage: script/fuzz does.
 #include <fcntl.h>
 #include <unistd.h>
 
