@@ -161,7 +161,7 @@ Result<void> BlockingIo::link_symbolically(const std::string& target, const std:
 }
 
 Result<void> BlockingIo::lock(File& file, bool exclusive) {
-  if (const int sys = lock_host_file(host(file).fd(), exclusive); sys != 0) {
+  if (const int sys = lock_host_file(host(file), exclusive); sys != 0) {
     return fail_errno(sys, "cannot lock {}", file.name());
   }
   return ok;
@@ -173,6 +173,11 @@ Result<void> BlockingIo::flush_directory(const std::string& path) {
     return fail_errno(sys, "flush of directory {}", path);
   }
   return ok;
+}
+
+BufferPool& BlockingIo::buffers() {
+  if (buffers_ == nullptr) buffers_ = std::make_unique<BufferPool>(BufferPool::kBytesByDefault);
+  return *buffers_;
 }
 
 Result<size_t> BlockingIo::receive(Socket& socket, Bytes into) {

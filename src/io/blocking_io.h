@@ -3,13 +3,15 @@
 //
 // Contract, beside Io's:
 //  - spawn() runs the task at once, to its end; offload() too. yield() does nothing.
-//  - park() is a CHECK failure: nobody could ever wake the caller.
+//  - park() is a CHECK failure: nobody could ever wake the caller. So is taking from exhausted
+//  buffers().
 #pragma once
 
 #include <memory>
 #include <string>
 
 #include "base/prng.h"
+#include "io/buffer_pool.h"
 #include "io/host_file.h"
 #include "io/io.h"
 
@@ -46,6 +48,7 @@ class BlockingIo final : public Io {
   Result<void> link_symbolically(const std::string& target, const std::string& path) override;
   Result<void> lock(File& file, bool exclusive) override;
   Result<void> flush_directory(const std::string& path) override;
+  BufferPool& buffers() override;
 
   Result<size_t> receive(Socket& socket, Bytes into) override;
   Result<void> send(Socket& socket, Iovec from) override;
@@ -54,6 +57,7 @@ class BlockingIo final : public Io {
 
  private:
   Prng prng_;
+  std::unique_ptr<BufferPool> buffers_;  // Made at first use.
 };
 
 }  // namespace firn

@@ -60,7 +60,9 @@ TEST(BlockingIo, direct_files_say_their_alignment_and_refuse_others) {
   ASSERT_TRUE(io.read(*file, 0, Bytes(room)));
   const Result<void> odd = io.write(*file, 1, View(room).first(4096));
   EXPECT_EQ(odd.has_value(), alignment == 1);
-  if (!odd) EXPECT_EQ(odd.error().code, Errc::invalid);
+  if (!odd) {
+    EXPECT_EQ(odd.error().code, Errc::invalid);
+  }
   const Result<void> past = io.read(*file, 4096, Bytes(room));
   ASSERT_FALSE(past);
   EXPECT_EQ(past.error().code, Errc::io);

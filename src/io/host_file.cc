@@ -57,6 +57,8 @@ OpenedFile failed(int fd, int sys, const char* why = nullptr) {
 
 HostFile::~HostFile() {
   slot.clear();
+  // A kernel may keep the file a little longer in the ring's table; the lock must go now.
+  if (locked) ::flock(fd_, LOCK_UN);
   ::close(fd_);
 }
 
@@ -130,10 +132,12 @@ int flush_host_directory(const std::string& path) {
   return sys;
 }
 
-int lock_host_file(int fd, bool exclusive) {
-  // An open-file-description lock would tie to the same description too, but flock works on every
-  // local file system and shows up in lslocks with the holder's pid.
-  if (::flock(fd, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0) return 0;
+int lock_host_file(HostFile& file, bool exclusive) {
+  // flock works on every local file system and shows up in lslocks with the holder's pid.
+  if (::flock(file.fd(), (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0) {
+    file.locked = true;
+    return 0;
+  }
   return errno == EWOULDBLOCK ? EBUSY : errno;
 }
 

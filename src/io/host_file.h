@@ -27,6 +27,7 @@ class HostFile final : public File {
   FdSlot slot;
   Barrier flushes;            // One fdatasync at a time: each error is reported to one caller only.
   bool flush_failed = false;  // W4: final.
+  bool locked = false;
 
  private:
   int fd_;
@@ -45,7 +46,7 @@ Result<std::unique_ptr<File>> adopt_host_file(const std::string& path, OpenedFil
 int host_file_size(int fd, uint64_t& bytes);
 int punch_host_file(int fd, uint64_t at, uint64_t length);
 int flush_host_directory(const std::string& path);
-int lock_host_file(int fd, bool exclusive);
+int lock_host_file(HostFile& file, bool exclusive);
 std::string host_identity();
 Time host_now();
 int64_t host_wall_clock_ns();

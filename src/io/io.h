@@ -87,6 +87,7 @@ class WaitList {
   Node* last = nullptr;
 };
 
+class BufferPool;  // io/buffer_pool.h
 class Group;
 
 class Io {
@@ -134,6 +135,9 @@ class Io {
   virtual Result<void> lock(File&, bool exclusive) = 0;
   // Makes creations, renames and removals in this directory durable.
   virtual Result<void> flush_directory(const std::string& path) = 0;
+
+  // The shard's aligned buffers: reads and writes from and into them are the cheapest.
+  virtual BufferPool& buffers() = 0;
 
   // --- sockets
   // Up to into.size() bytes; 0 at the orderly end.

@@ -120,15 +120,15 @@ Found each_address(const HostPort& where, bool listening) {
   return found;
 }
 
-Result<std::unique_ptr<Socket>> socket_of(Found found, const char* verb,
-                                          const std::string& address) {
+Result<std::unique_ptr<Socket>> socket_of(Found found, bool listening, const std::string& address) {
+  const char* verb = listening ? "listen on" : "connect to";
   if (found.gai != 0) {
     return fail(Errc::not_found, "cannot {} {}: {}", verb, address, ::gai_strerror(found.gai));
   }
   if (found.fd < 0) return fail_errno(found.sys, "cannot {} {}", verb, address);
   tune(found.fd);
   return std::unique_ptr<Socket>(
-      std::make_unique<HostSocket>(found.fd, found.fd, peer_name(found.fd)));
+      std::make_unique<HostSocket>(found.fd, found.fd, peer_name(found.fd), listening));
 }
 
 // 0 when somebody accepts there.
@@ -165,6 +165,9 @@ Result<void> make_way(const std::string& path) {
 }  // namespace
 
 HostSocket::~HostSocket() {
+  // A kernel may keep the file a little longer in the ring's table; the peer must learn of the end
+  // now. A listener may be shared with whoever activated us, and stays as it is.
+  if (!is_pair() && !listening_) ::shutdown(in_, SHUT_RDWR);
   slot.clear();
   ::close(in_);
   if (is_pair()) ::close(out_);
@@ -177,7 +180,7 @@ Result<std::unique_ptr<Socket>> listen_unix(const std::string& path, uint32_t mo
   TRY(make_way(path));
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return fail_errno(errno, "cannot make a socket for {}", path);
-  auto made = std::make_unique<HostSocket>(fd, fd, "unix");
+  auto made = std::make_unique<HostSocket>(fd, fd, "unix", true);
   if (::bind(fd, head_of(address), length) != 0) {
     return fail_errno(errno, "cannot listen on {}", path);
   }
@@ -189,7 +192,7 @@ Result<std::unique_ptr<Socket>> listen_unix(const std::string& path, uint32_t mo
 }
 
 Result<std::unique_ptr<Socket>> listen_tcp(const std::string& address) {
-  return socket_of(each_address(TRY(split(address)), true), "listen on", address);
+  return socket_of(each_address(TRY(split(address)), true), true, address);
 }
 
 Result<std::unique_ptr<Socket>> adopt_socket(int fd) {
@@ -204,8 +207,11 @@ Result<std::unique_ptr<Socket>> adopt_socket(int fd) {
       ::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
     return fail_errno(errno, "cannot adopt descriptor {}", fd);
   }
+  int listening = 0;
+  (void)::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length);
   tune(fd);
-  return std::unique_ptr<Socket>(std::make_unique<HostSocket>(fd, fd, peer_name(fd)));
+  return std::unique_ptr<Socket>(
+      std::make_unique<HostSocket>(fd, fd, peer_name(fd), listening != 0));
 }
 
 Result<std::unique_ptr<Socket>> adopt_pair(int in, int out, std::string peer) {
@@ -232,7 +238,7 @@ Result<std::unique_ptr<Socket>> connect_tcp(Io& io, const std::string& address) 
   const HostPort where = TRY(split(address));
   Found found;
   io.offload([&] { found = each_address(where, false); });
-  return socket_of(found, "connect to", address);
+  return socket_of(found, false, address);
 }
 
 uint16_t local_port(const Socket& socket) {

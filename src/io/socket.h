@@ -23,7 +23,8 @@ namespace firn {
 class HostSocket final : public Socket {
  public:
   // Separate descriptors for the two directions, or the same number twice. Owns them.
-  HostSocket(int in, int out, std::string peer) : in_(in), out_(out), peer_(std::move(peer)) {}
+  HostSocket(int in, int out, std::string peer, bool listening = false)
+      : in_(in), out_(out), peer_(std::move(peer)), listening_(listening) {}
   ~HostSocket() override;
 
   std::string peer() const override { return peer_; }
@@ -38,6 +39,7 @@ class HostSocket final : public Socket {
   int in_;
   int out_;
   std::string peer_;
+  bool listening_;
   bool ended_ = false;
 };
 

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/ring.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "base/check.h"
+
+namespace firn {
+
+Result<std::unique_ptr<Ring>> Ring::make(const Settings& settings, Bytes arena) {
+  std::unique_ptr<Ring> made(new Ring());
+  TRY(made->set_up(settings));
+  made->set_up_slots(settings.plain ? 0 : settings.file_slots);
+  if (!settings.plain && !arena.empty()) {
+    // May be refused by RLIMIT_MEMLOCK; then transfers pin their pages one by one.
+    const ::iovec all = slice_of(arena);
+    made->arena_registered_ = ::io_uring_register_buffers(&made->ring_, &all, 1) == 0;
+  }
+  return made;
+}
+
+Result<void> Ring::set_up(const Settings& settings) {
+  // From the best to what every kernel with io_uring takes.
+  constexpr unsigned kAlways = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+  constexpr std::array<unsigned, 3> kChoices{
+      kAlways | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+          IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
+      kAlways | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
+      kAlways};
+  int sys = 0;
+  for (size_t i = settings.plain ? kChoices.size() - 1 : 0; i < kChoices.size(); ++i) {
+    io_uring_params wanted{};
+    wanted.flags = kChoices[i];
+    wanted.cq_entries = settings.entries * 8;
+    sys = ::io_uring_queue_init_params(settings.entries, &ring_, &wanted);
+    if (sys == 0) break;
+  }
+  if (sys != 0) {
+    return fail_errno(-sys,
+                      "cannot make an io_uring (kernel.io_uring_disabled? a container's seccomp?)");
+  }
+  made_ = true;
+  constexpr unsigned kNeeded = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP;
+  if ((ring_.features & kNeeded) != kNeeded) {
+    return fail(Errc::unsupported, "io_uring of this kernel is too old: Linux 5.11 is needed");
+  }
+  if (!settings.plain) (void)::io_uring_register_ring_fd(&ring_);  // Only saves time.
+  return ok;
+}
+
+void Ring::set_up_slots(uint32_t wanted) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    wanted = static_cast<uint32_t>(std::min<uint64_t>(wanted, limit.rlim_cur));
+  }
+  const bool sparse = wanted > 0 && ::io_uring_register_files_sparse(&ring_, wanted) == 0;
+  slots_ = std::make_shared<FdSlots>(sparse ? &ring_ : nullptr, wanted);
+}
+
+Ring::~Ring() {
+  if (slots_ != nullptr) slots_->close();
+  if (made_) ::io_uring_queue_exit(&ring_);
+}
+
+io_uring_sqe& Ring::entry() {
+  io_uring_sqe* sqe = ::io_uring_get_sqe(&ring_);
+  while (sqe == nullptr) {
+    enter(false, std::nullopt);
+    sqe = ::io_uring_get_sqe(&ring_);
+  }
+  ++entries_used_;
+  return *sqe;
+}
+
+bool Ring::must_enter() const {
+  if (::io_uring_sq_ready(&ring_) > 0) return true;
+  if ((ring_.flags & IORING_SETUP_TASKRUN_FLAG) == 0) return false;  // The kernel posts by itself.
+  return (__atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED) &
+          (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
+void Ring::enter(bool wait, std::optional<Duration> timeout) {
+  int done = 0;
+  if (wait && ::io_uring_cq_ready(&ring_) == 0) {
+    ++enters_;
+    io_uring_cqe* first = nullptr;
+    __kernel_timespec limit{};
+    if (timeout) {
+      const int64_t ns = std::max<int64_t>(timeout->count(), 0);
+      limit.tv_sec = ns / 1'000'000'000;
+      limit.tv_nsec = ns % 1'000'000'000;
+    }
+    done = timeout ? ::io_uring_submit_and_wait_timeout(&ring_, &first, 1, &limit, nullptr)
+                   : ::io_uring_submit_and_wait(&ring_, 1);
+  } else if (must_enter()) {
+    ++enters_;
+    done = ::io_uring_submit_and_get_events(&ring_);
+  }
+  // EBUSY and EAGAIN: completions must be consumed, or memory found, before more is taken; the
+  // entries stay in the queue for the next turn.
+  CHECK(done >= 0 || done == -EINTR || done == -ETIME || done == -EAGAIN || done == -EBUSY,
+        "io_uring_enter: {}", std::strerror(-done));
+}
+
+}  // namespace firn

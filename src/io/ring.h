@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ring: one io_uring, entered once a turn.
+//
+// Contract: used by the thread that made it, only. Completions are delivered in the order in which
+// the kernel posted them. Counts what it costs.
+#pragma once
+
+#include <liburing.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "io/fd_slots.h"
+#include "io/io.h"
+
+namespace firn {
+
+class Ring {
+ public:
+  struct Settings {
+    uint32_t entries = 1024;     // Of the submission queue; completions have eight times as many.
+    uint32_t file_slots = 4096;  // Fewer when RLIMIT_NOFILE is lower.
+    bool plain = false;          // As on an old kernel: no deferred work, nothing registered.
+  };
+  static Result<std::unique_ptr<Ring>> make(const Settings& settings, Bytes arena);
+  ~Ring();
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
+
+  // A cleared entry to fill. Submits early when the queue is full.
+  io_uring_sqe& entry();
+  // Submits everything; with `wait` until at least one completion is there or `timeout` is over.
+  void enter(bool wait, std::optional<Duration> timeout);
+  // Calls consume(user_data, result, flags) for each completion that is there.
+  template <class Consume>
+  void reap(Consume&& consume) {
+    unsigned head = 0;
+    unsigned seen = 0;
+    io_uring_cqe* each = nullptr;
+    io_uring_for_each_cqe(&ring_, head, each) {
+      ++seen;
+      consume(each->user_data, each->res, each->flags);
+    }
+    io_uring_cq_advance(&ring_, seen);
+    completions_ += seen;
+  }
+
+  const std::shared_ptr<FdSlots>& slots() const { return slots_; }
+  bool arena_registered() const { return arena_registered_; }
+  bool deferred() const { return (ring_.flags & IORING_SETUP_DEFER_TASKRUN) != 0; }
+  uint64_t enters() const { return enters_; }
+  uint64_t entries_used() const { return entries_used_; }
+  uint64_t completions() const { return completions_; }
+
+ private:
+  Ring() = default;
+  Result<void> set_up(const Settings& settings);
+  void set_up_slots(uint32_t wanted);
+  bool must_enter() const;
+
+  io_uring ring_{};
+  bool made_ = false;
+  bool arena_registered_ = false;
+  std::shared_ptr<FdSlots> slots_;
+  uint64_t enters_ = 0;
+  uint64_t entries_used_ = 0;
+  uint64_t completions_ = 0;
+};
+
+}  // namespace firn
