@@ -18,7 +18,7 @@
 namespace firn::store {
 
 class Blocks;
-class Journal;
+class PageRef;
 class PageStore;
 
 // What is decided once, at creation.
@@ -27,6 +27,7 @@ struct PoolShape {
   std::string data_path;             // Empty: DIR/data. Else a file or block device; DIR/data links to it.
   std::string journal;               // Empty: DIR/journal. Else "file:PATH" or "pmem:PATH".
   uint64_t journal_bytes = 16 * kMiB;
+  uint64_t journal_slot_bytes = 4 * kKiB;
 };
 
 // What is decided each time it is opened.
@@ -95,8 +96,15 @@ class Pool {
   // The guest's flush: W2 for the data, then W3 and W4, one journal commit for all metadata changed so far.
   // Costs no commit when nothing changed.
   Result<void> flush(Io& io);
-  // Errc::fenced once the pool is fenced.
+  // Errc::fenced once the pool is fenced; Errc::invalid when it was opened to look only.
   Result<void> writable() const;
+  // A write to the data file has completed: the next flush has something to do.
+  void data_written();
+  // Guests come first: background work watches these.
+  void guest_began();
+  void guest_ended();
+  // The pool root page, pinned: where disk/ keeps its catalog.
+  PageRef root();
 
  private:
   Pool();

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// A layer in memory: its catalog record, and the radix tree of map pages under it.
+//
+//  M1  A page is own in exactly one layer; others that show it reach it through inherited entries. Likewise
+//      a data grain: exactly one own entry in its family.
+//  M2  A layer changes only own pages: an inherited page is copied first, with the own bits cleared.
+//  M3  The walk from root to leaf has the same length at any depth of the chain.
+#pragma once
+
+#include <cstdint>
+
+#include "format/catalog.h"
+#include "format/grain_map.h"
+#include "io/mutex.h"
+#include "store/pages.h"
+
+namespace firn::disk {
+
+using store::PageNo;
+using store::PageRef;
+using store::PageStore;
+
+inline constexpr uint64_t kLeafGrains = format::kFanout;
+inline constexpr uint64_t kLeafBytes = kLeafGrains * kGrainBytes;
+
+class Layer {
+ public:
+  // `page` pins the catalog page that holds the record at offset `at`.
+  Layer(PageStore& pages, PageRef page, size_t at, const format::LayerRecord& record)
+      : pages_(pages), page_(std::move(page)), at_(at), record_(record) {}
+
+  const format::LayerRecord& record() const { return record_; }
+  uint32_t family() const { return record_.family; }
+  bool is_base() const { return record_.parent == 0; }
+  uint64_t bytes() const { return record_.bytes; }
+
+  // --- record changes; none waits. Part of the caller's atom.
+  void set_bytes(uint64_t bytes);
+  void set_state(format::LayerState state);
+  void set_open_block(uint64_t block_plus_one);
+  void add_own_grains(int64_t by);
+
+  // --- the map
+  // The leaf that maps grains [index * 512, ...), for reading; empty when nothing is mapped there.
+  Result<PageRef> leaf(Io& io, uint64_t index);
+  // The leaf as this layer's own, made or copied when it is not. The caller holds an admission.
+  Result<PageRef> own_leaf(Io& io, uint64_t index);
+  // The first leaf at or after `index` that exists, or UINT64_MAX.
+  Result<uint64_t> next_leaf(Io& io, uint64_t index);
+  // Frees an own leaf whose entries are all absent. Base layers only; does nothing when somebody uses it.
+  Result<void> prune_leaf(Io& io, uint64_t index);
+  // Frees all pages of the map; no own data entry may be left. For a layer that is dropped.
+  Result<void> free_pages(Io& io);
+
+ private:
+  format::IndexEntry root() const;
+  uint8_t level() const { return static_cast<uint8_t>(record_.root_level); }
+  void set_root(format::IndexEntry root, uint8_t level);
+  void add_own_pages(int64_t by);
+  void put_word(size_t offset, uint64_t value);
+  Result<void> raise(Io& io, uint64_t index);
+  Result<format::IndexEntry> own_child(Io& io, format::IndexEntry child, const PageRef& parent,
+                                       uint64_t slot, uint8_t level);
+  Result<uint64_t> next_below(Io& io, PageNo page, uint8_t level, uint64_t first, uint64_t index);
+  Result<void> free_subtree(Io& io, const PageRef& parent, uint64_t slot, format::IndexEntry child,
+                            uint8_t level);
+  void set_child(const PageRef& parent, uint64_t slot, format::IndexEntry child);
+
+  PageStore& pages_;
+  PageRef page_;
+  size_t at_;
+  format::LayerRecord record_;
+  Mutex shaping_;  // One fiber at a time changes the tree's shape.
+};
+
+}  // namespace firn::disk

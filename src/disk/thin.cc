@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reading, looking and the life of a ThinDisk; writing is in thin_write.cc.
+#include "disk/thin.h"
+
+#include <algorithm>
+
+#include "base/aligned.h"
+
+namespace firn::disk {
+
+using format::GrainEntry;
+using format::GrainType;
+
+namespace {
+
+// Requests are taken in pieces of this size, so that one large request holds neither memory nor locks.
+constexpr uint64_t kPieceBytes = kMiB;
+
+// Counts a guest's request as long as it lasts: background work steps back.
+class Guest {
+ public:
+  explicit Guest(store::Pool& pool) : pool_(pool) { pool_.guest_began(); }
+  ~Guest() { pool_.guest_ended(); }
+  Guest(const Guest&) = delete;
+  Guest& operator=(const Guest&) = delete;
+
+ private:
+  store::Pool& pool_;
+};
+
+}  // namespace
+
+ThinDisk::ThinDisk(store::Pool& pool, Gate& gate, std::string name, std::unique_ptr<Layer> layer)
+    : pool_(pool), gate_(gate), name_(std::move(name)), layer_(std::move(layer)) {}
+
+ThinDisk::~ThinDisk() { pool_.blocks().give_back(open_); }
+
+Geometry ThinDisk::geometry() const {
+  return {.bytes = layer_->bytes(),
+          .block = 512,
+          .optimal = kGrainBytes,
+          .discard = kGrainBytes,
+          .volatile_cache = true,
+          .read_only = false};
+}
+
+// Where grains [first, first + count) are, as maximal runs.
+Result<ThinDisk::Runs> ThinDisk::find(Io& io, uint64_t first, uint64_t count) {
+  Runs runs;
+  const uint64_t end = first + count;
+  for (uint64_t at = first; at < end;) {
+    const PageRef leaf = TRY(layer_->leaf(io, at / kLeafGrains));
+    const uint64_t leaf_end = std::min(end, (at / kLeafGrains + 1) * kLeafGrains);
+    for (; at < leaf_end; ++at) {
+      Run one{Where::nowhere, at, 1, 0};
+      if (!leaf) {
+        one.count = leaf_end - at;
+      } else if (const uint64_t raw = leaf.word(at % kLeafGrains); raw != 0) {
+        const GrainEntry entry = format::grain_entry_of(raw);
+        one.grain = entry.grain;
+        one.where = !entry.is_data() ? Where::zero : entry.own ? Where::here : Where::inherited;
+      }
+      Run* const last = runs.empty() ? nullptr : &runs.back();
+      if (last != nullptr && last->where == one.where &&
+          (!one.has_data() || last->grain + last->count == one.grain)) {
+        last->count += one.count;
+      } else {
+        runs.push_back(one);
+      }
+      at += one.count - 1;
+    }
+  }
+  return runs;
+}
+
+// --- reading
+
+Result<void> ThinDisk::read(Io& io, Range range, Iovec into) {
+  CHECK(range.within(layer_->bytes()) && total_of(into) == range.length);
+  const Guest guest(pool_);
+  ++counters_.reads;
+  counters_.read_bytes += range.length;
+  if (range.length <= kPieceBytes) return read_piece(io, range, into);
+  for (uint64_t done = 0; done < range.length;) {
+    const uint64_t piece = std::min(kPieceBytes, range.length - done);
+    const Slices slices = cut(into, done, piece);
+    TRY(read_piece(io, {range.at + done, piece}, Iovec(slices.data(), slices.size())));
+    done += piece;
+  }
+  return ok;
+}
+
+Result<void> ThinDisk::read_piece(Io& io, Range range, Iovec into) {
+  if (range.empty()) return ok;
+  const uint64_t first = range.at / kGrainBytes;
+  const uint64_t count = (range.end() - 1) / kGrainBytes - first + 1;
+  const auto hold = locks_.lock(io, first, count, RangeLocks::Mode::shared);
+  const Runs runs = TRY(find(io, first, count));
+  const uint32_t alignment = pool_.data().alignment();
+  if (aligned(range.at | range.length, alignment) && all_aligned(into, alignment)) {
+    return read_grains(io, range.at, runs, into);
+  }
+  AlignedBuffer bounce(count * kGrainBytes);
+  const ::iovec whole = slice_of(bounce.bytes());
+  TRY(read_grains(io, first * kGrainBytes, runs, Iovec(&whole, 1)));
+  copy_out(View(bounce.bytes()).subspan(range.at - first * kGrainBytes, range.length), into);
+  return ok;
+}
+
+// Fills `into`, which begins at disk byte `first_byte` inside the first run.
+Result<void> ThinDisk::read_grains(Io& io, uint64_t first_byte, const Runs& runs, Iovec into) {
+  const uint64_t end_byte = first_byte + total_of(into);
+  Result<void> result;
+  Group others(io);
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const Run& run = runs[i];
+    const uint64_t begin = std::max(run.first * kGrainBytes, first_byte);
+    const uint64_t end = std::min((run.first + run.count) * kGrainBytes, end_byte);
+    Slices slices = cut(into, begin - first_byte, end - begin);
+    if (!run.has_data()) {
+      fill_zero(Iovec(slices.data(), slices.size()));
+      continue;
+    }
+    const uint64_t at = run.grain * kGrainBytes + (begin - run.first * kGrainBytes);
+    if (i + 1 == runs.size()) {  // The last one needs no fiber of its own.
+      Result<void> got = io.read(pool_.data(), at, Iovec(slices.data(), slices.size()));
+      if (!got && result) result = std::move(got);
+      continue;
+    }
+    auto held = std::make_unique<Slices>(std::move(slices));
+    io.spawn(others, [this, &io, &result, at, held = std::move(held)] {
+      Result<void> got = io.read(pool_.data(), at, Iovec(held->data(), held->size()));
+      if (!got && result) result = std::move(got);
+    });
+  }
+  others.wait();
+  return result;
+}
+
+// --- looking
+
+Result<void> ThinDisk::map(Io& io, Range range, ExtentSink& sink) {
+  CHECK(range.within(layer_->bytes()));
+  constexpr uint64_t kGrainsAtOnce = 32 * kLeafGrains;
+  ExtentRun pending;
+  const auto emit = [&](ExtentRun run) {
+    if (run.kind == pending.kind && run.depth == pending.depth) {
+      pending.length += run.length;
+      return true;
+    }
+    const bool more = pending.length == 0 || sink.add(pending);
+    pending = run;
+    return more;
+  };
+  uint64_t at = range.at;
+  while (at < range.end()) {
+    const uint64_t first = at / kGrainBytes;
+    uint64_t count = std::min((range.end() - 1) / kGrainBytes - first + 1, kGrainsAtOnce);
+    const uint64_t leaf = TRY(layer_->next_leaf(io, first / kLeafGrains));
+    if (leaf > first / kLeafGrains) {  // Nothing until there: one step, however far.
+      const uint64_t end =
+          leaf == UINT64_MAX ? range.end() : std::min(range.end(), leaf * kLeafBytes);
+      if (!emit({end - at, Extent::hole, 0})) return ok;
+      at = end;
+      continue;
+    }
+    const auto hold = locks_.lock(io, first, count, RangeLocks::Mode::shared);
+    for (const Run& run : TRY(find(io, first, count))) {
+      const uint64_t end = std::min((run.first + run.count) * kGrainBytes, range.end());
+      const Extent kind = run.has_data()               ? Extent::data
+                          : run.where == Where::zero ? Extent::zero
+                                                     : Extent::hole;
+      const uint32_t depth =
+          run.where == Where::nowhere ? 0 : run.where == Where::inherited ? 2 : 1;
+      if (!emit({end - at, kind, depth})) return ok;
+      at = end;
+    }
+  }
+  if (pending.length > 0) sink.add(pending);
+  return ok;
+}
+
+// --- durability and size
+
+Result<void> ThinDisk::flush(Io& io) {
+  const Guest guest(pool_);
+  ++counters_.flushes;
+  return pool_.flush(io);
+}
+
+Result<void> ThinDisk::resize(Io& io, uint64_t bytes) {
+  TRY(pool_.writable());
+  const uint64_t old = layer_->bytes();
+  if (bytes < old) {
+    // What lies behind the new end must read as zero when the disk grows again.
+    const uint64_t grain_end = std::min(round_up(bytes, kGrainBytes), old);
+    if (grain_end > bytes) TRY(zero(io, {bytes, grain_end - bytes}, {}));
+    TRY(unmap(io, grain_end / kGrainBytes, (old - 1) / kGrainBytes + 1 - grain_end / kGrainBytes));
+  }
+  {
+    const auto pass = gate_.enter(io);
+    const auto admission = TRY(pool_.pages().admit(io));
+    layer_->set_bytes(bytes);
+  }
+  return pool_.flush(io);
+}
+
+Result<void> ThinDisk::drop_all(Io& io) {
+  const uint64_t grains = (layer_->bytes() + kGrainBytes - 1) / kGrainBytes;
+  if (grains > 0) TRY(unmap(io, 0, grains));
+  pool_.blocks().give_back(std::exchange(open_, {}));
+  const auto pass = gate_.enter(io);
+  return layer_->free_pages(io);
+}
+
+}  // namespace firn::disk

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// ThinDisk: a disk whose grains get space when they are first written. Source: US 9038066, US 8874859.
+//
+//  T1  An overwrite of an own grain is one device write and no metadata.
+//  T2  New grains of one turn lie side by side in the layer's open block and go down as one device write.
+//  T3  A grain is mapped after its data is written, never before (W1 before W3).
+//  T4  A grain of zeroes takes no space: written, discarded or zeroed, it reads as zero.
+//  T5  Requests that overlap are ordered by their arrival; each grain ends up as one of them left it.
+//  T6  A freed grain is not given out while somebody may still read it: readers hold their range.
+//
+// Needs from its engine: nothing above it may cache; several front ends may share one ThinDisk (D1).
+#pragma once
+
+#include <boost/container/small_vector.hpp>
+#include <memory>
+#include <string>
+
+#include "disk/device.h"
+#include "disk/gate.h"
+#include "disk/layer.h"
+#include "disk/range_locks.h"
+#include "disk/slices.h"
+#include "store/blocks.h"
+#include "store/pool.h"
+
+namespace firn::disk {
+
+struct ThinCounters {
+  uint64_t reads = 0, writes = 0, zeroes = 0, discards = 0, flushes = 0;
+  uint64_t read_bytes = 0, written_bytes = 0;
+  uint64_t in_place_writes = 0;    // Device writes to own grains.
+  uint64_t first_touch_grains = 0;
+  uint64_t gathered_writes = 0;    // Device writes that carried new grains.
+  uint64_t merged_reads = 0;       // Old content read to complete a partial grain.
+};
+
+class ThinDisk final : public BlockDevice {
+ public:
+  ThinDisk(store::Pool& pool, Gate& gate, std::string name, std::unique_ptr<Layer> layer);
+  ~ThinDisk() override;
+
+  Geometry geometry() const override;
+  Result<void> read(Io& io, Range range, Iovec into) override;
+  Result<void> write(Io& io, Range range, Iovec from, WriteFlags flags) override;
+  Result<void> zero(Io& io, Range range, ZeroFlags flags) override;
+  Result<void> discard(Io& io, Range range) override;
+  Result<void> flush(Io& io) override;
+  Result<void> map(Io& io, Range range, ExtentSink& sink) override;
+
+  // Grows at once. Shrinking gives the tail back first; nobody may have the disk attached then.
+  Result<void> resize(Io& io, uint64_t bytes);
+  // Gives back every grain and every page; the record is the catalog's to free.
+  Result<void> drop_all(Io& io);
+
+  Layer& layer() { return *layer_; }
+  const Layer& layer() const { return *layer_; }
+  const std::string& name() const { return name_; }
+  void set_name(std::string name) { name_ = std::move(name); }
+  const ThinCounters& counters() const { return counters_; }
+
+ private:
+  enum class Where : uint8_t { nowhere, zero, here, inherited };
+  // Grains side by side on the disk and in the pool.
+  struct Run {
+    Where where = Where::nowhere;
+    uint64_t first = 0;  // On the disk.
+    uint64_t count = 0;
+    uint64_t grain = 0;  // In the pool, when it holds data.
+    bool has_data() const { return where == Where::here || where == Where::inherited; }
+  };
+  using Runs = boost::container::small_vector<Run, 8>;
+  struct Gathering;
+
+  Result<Runs> find(Io& io, uint64_t first, uint64_t count);
+  Result<void> read_piece(Io& io, Range range, Iovec into);
+  Result<void> read_grains(Io& io, uint64_t first_byte, const Runs& runs, Iovec into);
+  Result<void> write_piece(Io& io, Range range, Iovec from, bool keep_zeroes);
+  Result<void> write_partial(Io& io, uint64_t grain, uint64_t at, Iovec from);
+  Result<void> write_grains(Io& io, uint64_t first, Iovec from, bool keep_zeroes);
+  Result<void> write_in_place(Io& io, const Run& run, uint64_t first, Iovec from);
+  Result<void> write_new(Io& io, uint64_t first, uint64_t count, Iovec from);
+  Result<store::GrainRun> carve(Io& io, uint32_t wanted);
+  Result<void> write_gathered(Io& io, store::GrainRun run, Iovec from);
+  Result<void> publish(Io& io, uint64_t first, store::GrainRun run);
+  Result<void> unmap(Io& io, uint64_t first, uint64_t count);
+  Result<void> unmap_leaf(Io& io, uint64_t leaf, uint64_t begin, uint64_t end);
+  Result<void> unmap_some(Io& io, const PageRef& leaf, uint64_t begin, uint64_t end);
+  bool drops_to_absent() const { return layer_->is_base(); }
+
+  store::Pool& pool_;
+  Gate& gate_;
+  std::string name_;
+  std::unique_ptr<Layer> layer_;
+  RangeLocks locks_;
+  store::OpenBlock open_;
+  bool reopened_ = false;
+  Mutex opening_;
+  std::shared_ptr<Gathering> gathering_;  // The batch that still takes grains, if any.
+  ThinCounters counters_;
+};
+
+}  // namespace firn::disk

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+// Notes on the design
+//
+// A write is cut into at most three parts: a partial grain at each end and whole grains between. Whole
+// grains that are own go down in place (T1). The others take grains from the open block: write_new carves
+// them, gathers with everybody else who writes new grains in this turn (T2), and publishes map entries and
+// block bits in one atom when the data is down (T3). A partial grain that is not own is completed with what
+// it held before and then written as a whole.
+//
+// Order of locks: gate, range, admission; then only I/O, page loads and the two short mutexes. Whoever
+// holds an admission never waits for a range or the gate.
+#include <algorithm>
+
+#include "base/aligned.h"
+#include "disk/thin.h"
+
+namespace firn::disk {
+
+using format::GrainEntry;
+using format::GrainType;
+using store::GrainRun;
+
+namespace {
+constexpr uint64_t kPieceBytes = kMiB;
+constexpr uint64_t kUnmapBatch = 128;  // Grains whose freeing fits one admission, whatever blocks they are in.
+}  // namespace
+
+// New grains of one turn, side by side: one device write. The first to come leads: it lets the others of
+// its turn join, writes for all, and wakes them.
+struct ThinDisk::Gathering {
+  uint64_t first = 0;  // GrainNo.
+  uint64_t count = 0;
+  Slices slices;
+  bool done = false;
+  Result<void> result;
+  WaitList followers;
+};
+
+Result<void> ThinDisk::write(Io& io, Range range, Iovec from, WriteFlags flags) {
+  CHECK(range.within(layer_->bytes()) && total_of(from) == range.length);
+  TRY(pool_.writable());
+  pool_.guest_began();
+  ++counters_.writes;
+  counters_.written_bytes += range.length;
+  Result<void> result;
+  for (uint64_t done = 0; done < range.length && result;) {
+    const uint64_t piece = std::min(kPieceBytes - (range.at + done) % kPieceBytes, range.length - done);
+    const Slices slices = cut(from, done, piece);
+    result = write_piece(io, {range.at + done, piece}, Iovec(slices.data(), slices.size()), false);
+    done += piece;
+  }
+  if (result && flags.fua) result = pool_.flush(io);
+  pool_.guest_ended();
+  return result;
+}
+
+Result<void> ThinDisk::write_piece(Io& io, Range range, Iovec from, bool keep_zeroes) {
+  if (range.empty()) return ok;
+  const uint64_t first = range.at / kGrainBytes;
+  const uint64_t count = (range.end() - 1) / kGrainBytes - first + 1;
+  const auto pass = gate_.enter(io);
+  const auto hold = locks_.lock(io, first, count, RangeLocks::Mode::exclusive);
+  uint64_t at = range.at;
+  if (!aligned(at, kGrainBytes) || range.length < kGrainBytes) {
+    const uint64_t head = std::min(range.length, kGrainBytes - at % kGrainBytes);
+    const Slices slices = cut(from, 0, head);
+    TRY(write_partial(io, first, at % kGrainBytes, Iovec(slices.data(), slices.size())));
+    at += head;
+  }
+  if (const uint64_t body = round_down(range.end() - at, kGrainBytes); body > 0) {
+    const Slices slices = cut(from, at - range.at, body);
+    TRY(write_grains(io, at / kGrainBytes, Iovec(slices.data(), slices.size()), keep_zeroes));
+    at += body;
+  }
+  if (at < range.end()) {
+    const Slices slices = cut(from, at - range.at, range.end() - at);
+    TRY(write_partial(io, at / kGrainBytes, 0, Iovec(slices.data(), slices.size())));
+  }
+  return ok;
+}
+
+// Less than a grain. In place when the grain is own and the device can; else completed and written whole.
+Result<void> ThinDisk::write_partial(Io& io, uint64_t grain, uint64_t at, Iovec from) {
+  const uint64_t length = total_of(from);
+  const Runs runs = TRY(find(io, grain, 1));
+  const Run& run = runs[0];
+  const uint32_t alignment = pool_.data().alignment();
+  if (run.where == Where::here && aligned(at | length, std::max(alignment, 512U)) &&
+      all_aligned(from, alignment)) {
+    ++counters_.in_place_writes;
+    TRY(io.write(pool_.data(), run.grain * kGrainBytes + at, from));
+    pool_.data_written();
+    return ok;
+  }
+  AlignedBuffer whole(kGrainBytes);
+  if (run.has_data()) {
+    ++counters_.merged_reads;
+    TRY(io.read(pool_.data(), run.grain * kGrainBytes, whole.bytes()));
+  } else {
+    std::memset(whole.data(), 0, whole.size());
+  }
+  copy_in(from, whole.bytes().subspan(at, length));
+  const ::iovec slice = slice_of(whole.bytes());
+  return write_grains(io, grain, Iovec(&slice, 1), false);
+}
+
+// Whole grains from `first`, in parts: zeroes, own grains in place, new ones.
+Result<void> ThinDisk::write_grains(Io& io, uint64_t first, Iovec from, bool keep_zeroes) {
+  const uint64_t count = total_of(from) / kGrainBytes;
+  AlignedBuffer bounce;
+  ::iovec whole;
+  if (!all_aligned(from, pool_.data().alignment())) {
+    bounce = AlignedBuffer(count * kGrainBytes);
+    copy_in(from, bounce.bytes());
+    whole = slice_of(bounce.bytes());
+    from = Iovec(&whole, 1);
+  }
+  const auto is_zero = [&](uint64_t i) {
+    if (keep_zeroes) return false;
+    const Slices grain = cut(from, i * kGrainBytes, kGrainBytes);
+    return all_zero(Iovec(grain.data(), grain.size()));
+  };
+  for (const Run& run : TRY(find(io, first, count))) {
+    const bool mine = run.where == Where::here;
+    for (uint64_t at = run.first; at < run.first + run.count;) {
+      const uint64_t begin = at;
+      const bool zeroes = is_zero(at - first);
+      while (++at < run.first + run.count && is_zero(at - first) == zeroes) {
+      }
+      const Slices slices = cut(from, (begin - first) * kGrainBytes, (at - begin) * kGrainBytes);
+      const Iovec part(slices.data(), slices.size());
+      if (zeroes) {
+        TRY(unmap(io, begin, at - begin));
+      } else if (mine) {
+        TRY(write_in_place(io, run, begin, part));
+      } else {
+        TRY(write_new(io, begin, at - begin, part));
+      }
+    }
+  }
+  return ok;
+}
+
+Result<void> ThinDisk::write_in_place(Io& io, const Run& run, uint64_t first, Iovec from) {
+  ++counters_.in_place_writes;
+  TRY(io.write(pool_.data(), (run.grain + (first - run.first)) * kGrainBytes, from));
+  pool_.data_written();
+  return ok;
+}
+
+// --- new grains
+
+Result<GrainRun> ThinDisk::carve(Io& io, uint32_t wanted) {
+  while (true) {
+    const GrainRun run = store::Blocks::carve(open_, wanted);
+    if (run.count > 0) return run;
+    const auto only = opening_.lock(io);
+    if (!open_.empty()) continue;  // Somebody else opened one meanwhile.
+    store::Blocks& blocks = pool_.blocks();
+    blocks.give_back(std::exchange(open_, {}));
+    if (!std::exchange(reopened_, true) && layer_->record().open_block != 0) {
+      open_ = TRY(blocks.reopen(io, layer_->record().open_block - 1, layer_->family()));
+      if (!open_.empty()) continue;
+      blocks.give_back(std::exchange(open_, {}));
+    }
+    open_ = TRY(blocks.take(io, layer_->family()));
+    layer_->set_open_block(open_.block + 1);
+  }
+}
+
+Result<void> ThinDisk::write_gathered(Io& io, GrainRun run, Iovec from) {
+  const std::shared_ptr<Gathering> batch = gathering_;
+  if (batch != nullptr && batch->first + batch->count == run.first &&
+      batch->count + run.count <= kBlockGrains) {
+    batch->count += run.count;
+    batch->slices.insert(batch->slices.end(), from.begin(), from.end());
+    while (!batch->done) io.park(batch->followers);
+    return batch->result ? Result<void>() : Result<void>(batch->result.error());
+  }
+  const auto mine = std::make_shared<Gathering>();
+  mine->first = run.first;
+  mine->count = run.count;
+  mine->slices.assign(from.begin(), from.end());
+  gathering_ = mine;
+  io.yield();
+  if (gathering_ == mine) gathering_.reset();
+  ++counters_.gathered_writes;
+  mine->result =
+      io.write(pool_.data(), mine->first * kGrainBytes, Iovec(mine->slices.data(), mine->slices.size()));
+  mine->done = true;
+  if (mine->result) pool_.data_written();
+  io.wake(mine->followers);
+  return mine->result ? Result<void>() : Result<void>(mine->result.error());
+}
+
+// T3: map entries, block bits and counters change in one atom, after the data.
+Result<void> ThinDisk::publish(Io& io, uint64_t first, GrainRun run) {
+  for (uint64_t done = 0; done < run.count;) {
+    const uint64_t at = first + done;
+    const uint64_t count = std::min<uint64_t>(run.count - done, kLeafGrains - at % kLeafGrains);
+    const GrainRun part{run.first + done, static_cast<uint32_t>(count)};
+    const PageRef leaf = TRY(layer_->own_leaf(io, at / kLeafGrains));
+    const PageRef block = TRY(pool_.blocks().pin(io, part.block()));
+    const NoWait atom;
+    for (uint64_t i = 0; i < count; ++i) {
+      const GrainEntry old = format::grain_entry_of(leaf.word((at + i) % kLeafGrains));
+      CHECK(!(old.is_data() && old.own), "grain {} of disk '{}' is mapped twice", at + i, name_);
+      pool_.pages().set_word(leaf, (at + i) % kLeafGrains,
+                             format::encode(GrainEntry{GrainType::data, true, part.first + i}));
+    }
+    pool_.blocks().mark_used(block, part, layer_->family());
+    layer_->add_own_grains(static_cast<int64_t>(count));
+    counters_.first_touch_grains += count;
+    done += count;
+  }
+  return ok;
+}
+
+Result<void> ThinDisk::write_new(Io& io, uint64_t first, uint64_t count, Iovec from) {
+  const auto admission = TRY(pool_.pages().admit(io));
+  for (uint64_t done = 0; done < count;) {
+    const GrainRun run = TRY(carve(io, static_cast<uint32_t>(count - done)));
+    const Slices slices = cut(from, done * kGrainBytes, run.count * kGrainBytes);
+#ifdef FIRN_MUTANT_map_before_data
+    TRY(publish(io, first + done, run));
+    TRY(write_gathered(io, run, Iovec(slices.data(), slices.size())));
+#else
+    TRY(write_gathered(io, run, Iovec(slices.data(), slices.size())));  // W1
+    TRY(publish(io, first + done, run));
+#endif
+    done += run.count;
+  }
+  return ok;
+}
+
+// --- zeroes and discards
+
+Result<void> ThinDisk::zero(Io& io, Range range, ZeroFlags flags) {
+  CHECK(range.within(layer_->bytes()));
+  TRY(pool_.writable());
+  if (flags.keep_space && flags.fast_only) {
+    return fail(Errc::unsupported, "disk '{}': zeroes that keep their space have to be written", name_);
+  }
+  ++counters_.zeroes;
+  const uint64_t first = round_up(range.at, kGrainBytes);
+  const uint64_t last = round_down(range.end(), kGrainBytes);
+  const AlignedBuffer zeroes(flags.keep_space ? kPieceBytes : kGrainBytes);
+  std::memset(zeroes.data(), 0, zeroes.size());
+  for (uint64_t at = range.at; at < range.end();) {
+    if (!flags.keep_space && at == first && first < last) {
+      TRY(discard(io, {first, last - first}));
+      at = last;
+      continue;
+    }
+    const uint64_t edge = flags.keep_space ? range.end() : at < first ? first : range.end();
+    const uint64_t piece = std::min({zeroes.size() - at % zeroes.size(), edge - at});
+    const ::iovec slice = slice_of(zeroes.bytes().first(piece));
+    TRY(write_piece(io, {at, piece}, Iovec(&slice, 1), flags.keep_space));
+    at += piece;
+  }
+  return flags.fua ? pool_.flush(io) : Result<void>();
+}
+
+Result<void> ThinDisk::discard(Io& io, Range range) {
+  CHECK(range.within(layer_->bytes()));
+  TRY(pool_.writable());
+  pool_.guest_began();
+  ++counters_.discards;
+  // Grains that are covered whole; at the end of the disk a last short one counts.
+  const uint64_t first = round_up(range.at, kGrainBytes) / kGrainBytes;
+  const uint64_t end = range.end() == layer_->bytes() ? (range.end() + kGrainBytes - 1) / kGrainBytes
+                                                      : range.end() / kGrainBytes;
+  Result<void> result;
+  for (uint64_t at = first; at < end && result;) {
+    const Result<uint64_t> leaf = layer_->next_leaf(io, at / kLeafGrains);
+    if (!leaf) {
+      result = leaf.error();
+      break;
+    }
+    if (*leaf == UINT64_MAX || *leaf * kLeafGrains >= end) break;
+    at = std::max(at, *leaf * kLeafGrains);
+    const uint64_t stop = std::min(end, (*leaf + 1) * kLeafGrains);
+    const auto pass = gate_.enter(io);
+    const auto hold = locks_.lock(io, at, stop - at, RangeLocks::Mode::exclusive);
+    result = unmap_leaf(io, *leaf, at, stop);
+    at = stop;
+  }
+  pool_.guest_ended();
+  return result;
+}
+
+// The caller holds the range, or has the disk to itself.
+Result<void> ThinDisk::unmap(Io& io, uint64_t first, uint64_t count) {
+  for (uint64_t at = first; at < first + count;) {
+    const uint64_t leaf = TRY(layer_->next_leaf(io, at / kLeafGrains));
+    if (leaf == UINT64_MAX || leaf * kLeafGrains >= first + count) break;
+    at = std::max(at, leaf * kLeafGrains);
+    const uint64_t stop = std::min(first + count, (leaf + 1) * kLeafGrains);
+    TRY(unmap_leaf(io, leaf, at, stop));
+    at = stop;
+  }
+  return ok;
+}
+
+Result<void> ThinDisk::unmap_leaf(Io& io, uint64_t index, uint64_t begin, uint64_t end) {
+  bool freed = false;
+  for (uint64_t at = begin; at < end; at += kUnmapBatch) {
+    const uint64_t stop = std::min(end, at + kUnmapBatch);
+    const auto admission = TRY(pool_.pages().admit(io));
+    PageRef leaf = TRY(layer_->leaf(io, index));
+    bool any = false;
+    for (uint64_t grain = at; grain < stop && leaf && !any; ++grain) {
+      const GrainEntry entry = format::grain_entry_of(leaf.word(grain % kLeafGrains));
+      any = entry.is_data() || (entry.type == GrainType::zero && drops_to_absent());
+    }
+    if (!any) continue;
+    leaf = TRY(layer_->own_leaf(io, index));
+    TRY(unmap_some(io, leaf, at, stop));
+    freed = true;
+  }
+  if (!freed || !drops_to_absent()) return ok;
+  const auto admission = TRY(pool_.pages().admit(io));
+  return layer_->prune_leaf(io, index);
+}
+
+Result<void> ThinDisk::unmap_some(Io& io, const PageRef& leaf, uint64_t begin, uint64_t end) {
+  boost::container::small_vector<PageRef, kUnmapBatch> blocks;
+  for (uint64_t grain = begin; grain < end; ++grain) {
+    const GrainEntry entry = format::grain_entry_of(leaf.word(grain % kLeafGrains));
+    blocks.push_back(entry.is_data() && entry.own
+                         ? TRY(pool_.blocks().pin(io, entry.grain / kBlockGrains))
+                         : PageRef());
+  }
+  const NoWait atom;
+  int64_t freed = 0;
+  for (uint64_t grain = begin; grain < end; ++grain) {
+    const GrainEntry entry = format::grain_entry_of(leaf.word(grain % kLeafGrains));
+    if (entry.type == GrainType::absent || (entry.type == GrainType::zero && !drops_to_absent())) continue;
+    if (entry.is_data() && entry.own) {
+      pool_.blocks().mark_free(blocks[grain - begin], entry.grain);
+      ++freed;
+    }
+    const GrainEntry gone = drops_to_absent() ? GrainEntry{} : GrainEntry{GrainType::zero, true, 0};
+    pool_.pages().set_word(leaf, grain % kLeafGrains, format::encode(gone));
+  }
+  if (freed > 0) layer_->add_own_grains(-freed);
+  return ok;
+}
+
+}  // namespace firn::disk

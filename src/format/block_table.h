@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// The block table: one 64-byte entry for each storage block of the pool, 64 in a page.
+// docs/format/block_table.md  (US 9747298: free space kept as formatted and yet-to-be-formatted)
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "base/units.h"
+
+namespace firn::format {
+
+using BlockNo = uint64_t;
+inline constexpr uint64_t kBlocksPerPage = 64;
+
+// RAW is 0: a block never touched has no entry anywhere. FREEING has no value on disk: a freeing that is
+// durable is RAW, one that is not has not happened.
+enum class BlockState : uint8_t {
+  raw = 0,        // Free; content unknown.
+  ready = 1,      // Free; written with zeroes.
+  allocated = 2,  // Belongs to a family; `used` > 0.
+  bad = 3,        // The device refused to write it.
+};
+
+struct BlockEntry {
+  std::byte state{};                     // BlockState.
+  std::byte reserved0{};
+  le16 used;                             // Grains in use: the number of bits set below.
+  le32 family;                           // Owner when allocated, else 0.
+  le32 generation;                       // Counts allocations: catches stale references.
+  std::array<std::byte, 20> reserved{};  // Zero.
+  std::array<le64, 4> bitmap{};          // Bit g of word g/64: grain g is some layer's own.
+};
+static_assert(OnDisk<BlockEntry, 64>);
+static_assert(sizeof(BlockEntry) * kBlocksPerPage == kPageBytes);
+
+Result<void> check_block_page(View content);
+
+// The pool root: page 1, where every tree begins. docs/format/pool_root.md
+struct TreeRoot {
+  le64 page;             // 0: empty.
+  std::byte level{};     // 0: `page` is a leaf; n: an index page of level n.
+  std::array<std::byte, 7> reserved{};
+};
+struct PoolRoot {
+  le64 magic;
+  le64 blocks;           // Capacity in storage blocks.
+  le64 groups;           // Page groups that `meta` has.
+  TreeRoot block_table;  // By block / 64.
+  TreeRoot catalog;      // By record / 8.
+  le64 catalog_records;  // Slots in use or once used: the catalog's length.
+  le32 next_family;
+  le32 next_layer;
+  std::array<std::byte, 4024> reserved{};
+};
+static_assert(OnDisk<PoolRoot, kPageBytes>);
+inline constexpr uint64_t kPoolRootMagic = 0x544f4f524e524946;  // "FIRNROOT"
+
+Result<PoolRoot> decode_pool_root(View content);
+
+}  // namespace firn::format

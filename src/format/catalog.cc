@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "format/catalog.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace firn::format {
+namespace {
+
+struct TagHead {
+  le16 tag;
+  le16 length;
+};
+static_assert(OnDisk<TagHead, 4>);
+
+void append(std::string& tail, uint16_t tag, std::string_view value) {
+  const TagHead head{tag, static_cast<uint16_t>(value.size())};
+  const View bytes = view_of(head);
+  for (const std::byte b : bytes) tail.push_back(static_cast<char>(b));
+  tail.append(value);
+}
+
+Result<void> decode_tail(View tail, Named& named) {
+  while (!tail.empty()) {
+    if (tail.size() < sizeof(TagHead)) {
+      return fail(Errc::corrupt, "catalog: record '{}' ends in a tag", named.name);
+    }
+    const auto head = load<TagHead>(tail);
+    const View whole = tail.first(std::min(tail.size(), sizeof(TagHead) + head.length));
+    if (whole.size() < sizeof(TagHead) + head.length) {
+      return fail(Errc::corrupt, "catalog: record '{}': tag {} is longer than the record", named.name,
+                  head.tag.get());
+    }
+    tail = tail.subspan(whole.size());
+    std::string value(head.length, '\0');
+    std::memcpy(value.data(), whole.data() + sizeof(TagHead), head.length);
+    if (head.tag == kTagSetting) {
+      const size_t split = value.find('\0');
+      if (split == std::string::npos || split == 0) {
+        return fail(Errc::corrupt, "catalog: record '{}': a setting without a key", named.name);
+      }
+      named.settings[value.substr(0, split)] = value.substr(split + 1);
+    } else if (head.tag % 2 != 0) {
+      return fail(Errc::too_new, "catalog: record '{}' has field {}, unknown to this version",
+                  named.name, head.tag.get());
+    } else {
+      append(named.unknown, head.tag, value);
+    }
+  }
+  return ok;
+}
+
+}  // namespace
+
+bool name_is_valid(std::string_view name) {
+  if (name.empty() || name.size() > kNameBytesMax || name[0] == '.' || name[0] == '-') return false;
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == ':' || c == '-';
+  });
+}
+
+Result<NameRecord> encode(const Named& named) {
+  CHECK(named.kind == RecordKind::disk || named.kind == RecordKind::snapshot);
+  CHECK(name_is_valid(named.name) && named.layer != 0);
+  NameRecord record;
+  record.kind = static_cast<std::byte>(named.kind);
+  record.name_bytes = static_cast<std::byte>(named.name.size());
+  record.layer = named.layer;
+  record.uuid = named.uuid;
+  record.created_ns = named.created_ns;
+  std::copy(named.name.begin(), named.name.end(), record.name.begin());
+  std::string tail;
+  for (const auto& [key, value] : named.settings) {
+    append(tail, kTagSetting, key + std::string(1, '\0') + value);
+  }
+  tail += named.unknown;
+  if (tail.size() > record.tail.size()) {
+    return fail(Errc::no_space, "disk '{}': its settings take {} bytes, there is room for {}",
+                named.name, tail.size(), record.tail.size());
+  }
+  record.tail_bytes = static_cast<uint16_t>(tail.size());
+  std::memcpy(record.tail.data(), tail.data(), tail.size());
+  return record;
+}
+
+Result<Named> decode_name(View bytes) {
+  const auto record = load<NameRecord>(bytes);
+  Named named;
+  named.kind = static_cast<RecordKind>(record.kind);
+  if (named.kind != RecordKind::disk && named.kind != RecordKind::snapshot) {
+    return fail(Errc::corrupt, "catalog: a record of kind {} where a name was expected",
+                static_cast<unsigned>(record.kind));
+  }
+  if (record.version != std::byte{1}) {
+    return fail(Errc::too_new, "catalog: a name record of version {}",
+                static_cast<unsigned>(record.version));
+  }
+  const auto length = static_cast<size_t>(record.name_bytes);
+  if (length > record.name.size()) return fail(Errc::corrupt, "catalog: a name of {} bytes", length);
+  named.name.assign(record.name.data(), length);
+  if (!name_is_valid(named.name)) return fail(Errc::corrupt, "catalog: a record with a bad name");
+  if (record.layer == 0 || record.tail_bytes > record.tail.size() || record.continuation != 0) {
+    return fail(Errc::corrupt, "catalog: record '{}' is impossible", named.name);
+  }
+  named.layer = record.layer;
+  named.uuid = record.uuid;
+  named.created_ns = record.created_ns;
+  TRY(decode_tail(View(record.tail).first(record.tail_bytes), named));
+  return named;
+}
+
+Result<LayerRecord> decode_layer(View bytes) {
+  const auto record = load<LayerRecord>(bytes);
+  if (static_cast<RecordKind>(record.kind) != RecordKind::layer) {
+    return fail(Errc::corrupt, "catalog: a record of kind {} where a layer was expected",
+                static_cast<unsigned>(record.kind));
+  }
+  if (record.version != std::byte{1}) {
+    return fail(Errc::too_new, "catalog: a layer record of version {}",
+                static_cast<unsigned>(record.version));
+  }
+  const auto state = static_cast<LayerState>(record.state);
+  if (record.layer == 0 || record.family == 0 || record.bytes > kDiskBytesMax ||
+      static_cast<uint8_t>(record.root_level) >= kLevelMax ||
+      (state != LayerState::live && state != LayerState::frozen && state != LayerState::dropping) ||
+      !all_zero(record.reserved)) {
+    return fail(Errc::corrupt, "catalog: layer {} of family {} is impossible", record.layer.get(),
+                record.family.get());
+  }
+  TRY(decode_index_entry(record.root));
+  return record;
+}
+
+Result<RecordKind> kind_of_record(View record) {
+  const auto kind = static_cast<uint8_t>(record[0]);
+  if (kind > static_cast<uint8_t>(RecordKind::snapshot)) {
+    return fail(Errc::corrupt, "catalog: a record of kind {}", kind);
+  }
+  return static_cast<RecordKind>(kind);
+}
+
+}  // namespace firn::format

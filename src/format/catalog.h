@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// The catalog: 512-byte records, 8 in a page, that name the disks of a pool and their layers.
+// docs/format/catalog.md
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "format/page.h"
+
+namespace firn::format {
+
+inline constexpr uint64_t kRecordsPerPage = 8;
+inline constexpr size_t kRecordBytes = 512;
+inline constexpr size_t kNameBytesMax = 128;
+
+enum class RecordKind : uint8_t { free = 0, disk = 1, layer = 2, snapshot = 3 };
+
+enum class LayerState : uint8_t {
+  live = 1,     // The growing layer of a disk.
+  frozen = 2,   // Below a snapshot.
+  dropping = 3, // Being taken apart; goes on after restart.
+};
+
+// A layer: the map between two snapshots.
+struct LayerRecord {
+  std::byte kind{static_cast<std::byte>(RecordKind::layer)};
+  std::byte version{1};
+  std::byte state{};       // LayerState.
+  std::byte root_level{};  // 0: the root is a map page.
+  le32 layer;              // Its id; ascending, never reused.
+  le32 family;
+  le32 parent;             // Layer id, 0: base.
+  le64 bytes;              // Size of the disk as of this layer.
+  le64 root;               // IndexEntry of the root page.
+  le64 own_grains;         // Data grains that this layer owns.
+  le64 own_pages;          // Map and index pages that this layer owns.
+  le64 created_ns;
+  le64 open_block;         // Block it was filling, + 1; 0 none. A hint: verified before use.
+  std::array<std::byte, 448> reserved{};
+};
+static_assert(OnDisk<LayerRecord, kRecordBytes>);
+
+// A disk or a snapshot: a name for a layer.
+struct NameRecord {
+  std::byte kind{};
+  std::byte version{1};
+  std::byte name_bytes{};
+  std::byte reserved0{};
+  le32 layer;
+  std::array<std::byte, 16> uuid{};
+  le64 created_ns;
+  le64 continuation;     // Record number of more tagged fields; 0 none. Reserved.
+  std::array<char, kNameBytesMax> name{};
+  le16 tail_bytes;       // Of `tail` in use.
+  std::array<std::byte, 6> reserved{};
+  // Tagged fields {le16 tag, le16 length, bytes}. Unknown even tag: skip and keep; unknown odd: refuse.
+  std::array<std::byte, 336> tail{};
+};
+static_assert(OnDisk<NameRecord, kRecordBytes>);
+inline constexpr uint16_t kTagSetting = 2;  // "key\0value"; since version 1.
+
+// What a name record says, decoded.
+struct Named {
+  RecordKind kind = RecordKind::disk;
+  std::string name;
+  Uuid uuid{};
+  uint32_t layer = 0;
+  uint64_t created_ns = 0;
+  std::map<std::string, std::string> settings;
+  std::string unknown;  // Tagged fields that this version does not know, kept as they are.
+};
+
+// 1 to 128 bytes of [A-Za-z0-9._:-], not beginning with '.' or '-'.
+bool name_is_valid(std::string_view name);
+
+// Errc::no_space when the settings do not fit.
+Result<NameRecord> encode(const Named& named);
+Result<Named> decode_name(View record);
+Result<LayerRecord> decode_layer(View record);
+// free, disk, layer or snapshot; Errc::corrupt otherwise.
+Result<RecordKind> kind_of_record(View record);
+
+}  // namespace firn::format

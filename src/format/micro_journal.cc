@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "format/micro_journal.h"
+
+#include "base/check.h"
+
+namespace firn::format {
+
+void seal(const Uuid& uuid, SlotHeader& header, View payload) {
+  CHECK(header.commit_id != 0 && header.part < header.parts && header.parts <= kSlotPartsMax);
+  header.magic = kSlotMagic;
+  header.version = 1;
+  header.payload_bytes = static_cast<uint32_t>(payload.size());
+  header.payload_crc = crc32c(payload, crc32c(uuid));
+  header.header_crc =
+      crc32c(view_of(header).first(offsetof(SlotHeader, header_crc)), crc32c(uuid));
+}
+
+bool read_slot(const Uuid& uuid, uint64_t epoch, View slot, SlotHeader& header) {
+  if (slot.size() < sizeof(SlotHeader)) return false;
+  header = load<SlotHeader>(slot);
+  const uint32_t seed = crc32c(uuid);
+  if (header.magic != kSlotMagic ||
+      header.header_crc != crc32c(view_of(header).first(offsetof(SlotHeader, header_crc)), seed)) {
+    return false;
+  }
+  if (header.version != 1 || header.epoch != epoch || header.commit_id == 0 ||
+      header.part >= header.parts || header.parts > kSlotPartsMax ||
+      header.payload_bytes > slot.size() - sizeof(SlotHeader)) {
+    return false;
+  }
+  return header.payload_crc == crc32c(slot.subspan(sizeof(SlotHeader), header.payload_bytes), seed);
+}
+
+Result<void> walk_records(View payload, RecordSink& sink) {
+  while (!payload.empty()) {
+    if (payload.size() < sizeof(PageRecord)) {
+      return fail(Errc::corrupt, "journal: {} bytes left where a page record begins", payload.size());
+    }
+    const auto record = load<PageRecord>(payload);
+    payload = payload.subspan(sizeof(PageRecord));
+    if (record.page > kPageNoMax || (record.flags & ~kRecordFresh) != 0) {
+      return fail(Errc::corrupt, "journal: record of page {} with flags {:#x}", record.page.get(),
+                  record.flags.get());
+    }
+    TRY(sink.page(record.page, record.crc, (record.flags & kRecordFresh) != 0));
+    for (unsigned i = 0; i < record.runs; ++i) {
+      if (payload.size() < sizeof(WordRun)) {
+        return fail(Errc::corrupt, "journal: page {}: the payload ends in a run", record.page.get());
+      }
+      const auto run = load<WordRun>(payload);
+      payload = payload.subspan(sizeof(WordRun));
+      const size_t bytes = size_t{run.words} * 8;
+      if (run.words == 0 || run.reserved != 0 || size_t{run.first} + run.words > kPageWords ||
+          bytes > payload.size()) {
+        return fail(Errc::corrupt, "journal: page {}: a run of {} words at {} cannot be",
+                    record.page.get(), run.words.get(), run.first.get());
+      }
+      TRY(sink.words(run.first, payload.first(bytes)));
+      payload = payload.subspan(bytes);
+    }
+  }
+  return ok;
+}
+
+}  // namespace firn::format

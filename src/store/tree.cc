@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store/tree.h"
+
+#include "format/page.h"
+
+namespace firn::store {
+
+using format::IndexEntry;
+using format::kFanout;
+
+namespace {
+
+// How many leaves one entry of an index page of `level` covers; a leaf is level 0.
+constexpr uint64_t leaves_below(uint8_t level) {
+  uint64_t leaves = 1;
+  for (uint8_t i = 1; i < level; ++i) leaves *= kFanout;
+  return leaves;
+}
+constexpr uint64_t capacity(uint8_t level) { return level == 0 ? 1 : leaves_below(level) * kFanout; }
+
+}  // namespace
+
+PageTree::PageTree(PageStore& pages, PageRef root, size_t root_at, PageKind leaf_kind)
+    : pages_(pages), root_page_(std::move(root)), root_at_(root_at), leaf_kind_(leaf_kind) {}
+
+format::TreeRoot PageTree::root() const {
+  return load<format::TreeRoot>(root_page_.view().subspan(root_at_));
+}
+
+void PageTree::set_root(PageNo page, uint8_t level) {
+  format::TreeRoot root;
+  root.page = page;
+  root.level = static_cast<std::byte>(level);
+  pages_.set_bytes(root_page_, root_at_, view_of(root));
+}
+
+Result<PageRef> PageTree::leaf(Io& io, uint64_t index) {
+  const format::TreeRoot at = root();
+  PageNo page = at.page;
+  auto level = static_cast<uint8_t>(at.level);
+  if (page == format::kNoPage || index >= capacity(level)) return PageRef();
+  for (; level > 0; --level) {
+    const PageRef node = TRY(pages_.get(io, page, PageKind::index));
+    const uint64_t slot = index / leaves_below(level) % kFanout;
+    page = TRY(format::decode_index_entry(node.word(slot))).page;
+    if (page == format::kNoPage) return PageRef();
+  }
+  return pages_.get(io, page, leaf_kind_);
+}
+
+// Adds levels on top until `index` is covered.
+Result<void> PageTree::raise(Io& io, uint64_t index) {
+  while (true) {
+    const format::TreeRoot at = root();
+    const auto level = static_cast<uint8_t>(at.level);
+    if (at.page != format::kNoPage && index < capacity(level)) return ok;
+    PageReservation reserved = TRY(pages_.reserve(io));
+    const NoWait atom;
+    if (at.page == format::kNoPage) {
+      set_root(pages_.born(std::move(reserved), leaf_kind_, 0, 0).no(), 0);
+      continue;
+    }
+    CHECK(level < format::kLevelMax);
+    const auto above = static_cast<uint8_t>(level + 1);
+    const PageRef top = pages_.born(std::move(reserved), PageKind::index, above, 0);
+    pages_.set_word(top, 0, format::encode(IndexEntry{at.page, true}));
+    set_root(top.no(), above);
+  }
+}
+
+Result<PageRef> PageTree::make_leaf(Io& io, uint64_t index) {
+  PageRef present = TRY(leaf(io, index));
+  if (present) return present;
+  const auto only = making_.lock(io);
+  TRY(raise(io, index));
+  PageNo page = root().page;
+  for (auto level = static_cast<uint8_t>(root().level); level > 0; --level) {
+    const PageRef node = TRY(pages_.get(io, page, PageKind::index));
+    const uint64_t slot = index / leaves_below(level) % kFanout;
+    page = TRY(format::decode_index_entry(node.word(slot))).page;
+    if (page != format::kNoPage) continue;
+    PageReservation reserved = TRY(pages_.reserve(io));
+    const NoWait atom;
+    const auto below = static_cast<uint8_t>(level - 1);
+    const PageRef child =
+        pages_.born(std::move(reserved), below == 0 ? leaf_kind_ : PageKind::index, below, 0);
+    page = child.no();
+    pages_.set_word(node, slot, format::encode(IndexEntry{page, true}));
+  }
+  return pages_.get(io, page, leaf_kind_);
+}
+
+Result<void> PageTree::walk(Io& io, PageNo page, uint8_t level, uint64_t first, const Visit* visit,
+                            const VisitPage* visit_page) {
+  if (visit_page != nullptr) (*visit_page)(page);
+  const PageRef node = TRY(pages_.get(io, page, level == 0 ? leaf_kind_ : PageKind::index));
+  if (level == 0) return visit != nullptr ? (*visit)(io, first, node) : Result<void>();
+  for (uint64_t slot = 0; slot < kFanout; ++slot) {
+    const IndexEntry child = TRY(format::decode_index_entry(node.word(slot)));
+    if (child.page == format::kNoPage) continue;
+    TRY(walk(io, child.page, static_cast<uint8_t>(level - 1), first + slot * leaves_below(level), visit,
+             visit_page));
+  }
+  return ok;
+}
+
+Result<void> PageTree::for_each(Io& io, const Visit& visit) {
+  const format::TreeRoot at = root();
+  if (at.page == format::kNoPage) return ok;
+  return walk(io, at.page, static_cast<uint8_t>(at.level), 0, &visit, nullptr);
+}
+
+Result<void> PageTree::for_each_page(Io& io, const VisitPage& visit) {
+  const format::TreeRoot at = root();
+  if (at.page == format::kNoPage) return ok;
+  return walk(io, at.page, static_cast<uint8_t>(at.level), 0, nullptr, &visit);
+}
+
+}  // namespace firn::store

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// A sparse array of leaf pages under index pages of 512 entries, whose root is kept in the pool root. Grows
+// at the top; leaves are made on first use and never removed. For the pool's own tables; the maps of layers
+// share pages and have a tree of their own (disk/layer_map.h).
+#pragma once
+
+#include <functional>
+
+#include "io/mutex.h"
+#include "store/pages.h"
+
+namespace firn::store {
+
+class PageTree {
+ public:
+  // `root_at`: offset of the TreeRoot in the pool root page, which `root` pins.
+  PageTree(PageStore& pages, PageRef root, size_t root_at, PageKind leaf_kind);
+
+  // The leaf, or an empty reference when it was never made.
+  Result<PageRef> leaf(Io& io, uint64_t index);
+  // The leaf, made of zeroes when it is not there. The caller holds an admission.
+  Result<PageRef> make_leaf(Io& io, uint64_t index);
+  // Calls `visit(io, index, leaf)` for every leaf that exists, in order.
+  using Visit = std::function<Result<void>(Io&, uint64_t index, const PageRef& leaf)>;
+  Result<void> for_each(Io& io, const Visit& visit);
+  // Every page of the tree, interior ones too.
+  using VisitPage = std::function<void(PageNo page)>;
+  Result<void> for_each_page(Io& io, const VisitPage& visit);
+
+ private:
+  format::TreeRoot root() const;
+  void set_root(PageNo page, uint8_t level);
+  Result<void> raise(Io& io, uint64_t index);
+  Result<void> walk(Io& io, PageNo page, uint8_t level, uint64_t first, const Visit* visit,
+                    const VisitPage* visit_page);
+
+  PageStore& pages_;
+  PageRef root_page_;
+  size_t root_at_;
+  PageKind leaf_kind_;
+  Mutex making_;
+};
+
+}  // namespace firn::store
