@@ -209,7 +209,8 @@ int Run::report() const {
   const double seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
   const auto operations = static_cast<double>(operations_.count());
   fmt::print(
-      R"({{"mode":"{}","block":{},"depth":{},"flush_every":{},"seconds":{:.3f},"ops":{},"iops":{:.1f},)"
+      R"({{"mode":"{}","block":{},"depth":{},"flush_every":{},"seconds":{:.3f},)"
+      R"("ops":{},"iops":{:.1f},)"
       R"("mib_s":{:.2f},"p50_us":{:.1f},"p99_us":{:.1f},"p999_us":{:.1f},"max_us":{:.1f},)"
       R"("flushes":{},"flush_p50_us":{:.1f},"flush_p99_us":{:.1f},"errors":{}}})"
       "\n",

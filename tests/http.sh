@@ -7,7 +7,7 @@ requires curl jq nbdinfo qemu-io python3
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 start_firn --http "127.0.0.1:$port"
 make_disk d 64M
-qemu-io -f raw -c 'write -P 1 0 1M' -c flush "$(uri d)" >/dev/null
+must d 'write -P 1 0 1M' flush
 curl -fsS "http://127.0.0.1:$port/healthz" >/dev/null
 curl -fsS "http://127.0.0.1:$port/metrics" >"$tmp/metrics"
 grep -q '^# TYPE firn_' "$tmp/metrics" || fail "no metrics: $(head -n 5 "$tmp/metrics")"

@@ -6,7 +6,7 @@ requires nbdinfo qemu-io python3
 
 start_firn
 make_disk d 1G
-qemu-io -f raw -c 'write -P 1 0 256M' -c flush "$(uri d)" >/dev/null
+must d 'write -P 1 0 256M' flush
 ticks() { awk '{sub(/.*\) /, ""); print $12 + $13}' "/proc/$firn_pid/stat"; }
 # At rest: two whole seconds without a tick of CPU. What works behind (formatting) may finish first.
 at_rest() {

@@ -106,3 +106,15 @@ uri() { printf 'nbd+unix:///%s?socket=%s' "$1" "$sock"; }
 # some_bytes COUNT SEED: the same bytes each time, incompressible. COUNT in bytes.
 some_bytes() { openssl enc -aes-128-ctr -K "$(printf '%032x' "$2")" -iv 0 -in /dev/zero 2>/dev/null | head -c "$1" || true; }
 sum_of() { sha256sum "$1" | cut -d' ' -f1; }
+
+# disk_io DISK COMMAND...: qemu-io's commands on a disk; fails when any of them fails or reads what was not expected.
+# What it said is in $tmp/io.
+disk_io() {
+  local disk=$1 words=() word status=0
+  shift
+  for word in "$@"; do words+=(-c "$word"); done
+  qemu-io -f raw "${words[@]}" "$(uri "$disk")" >"$tmp/io" 2>&1 || status=$?
+  [[ $status -eq 0 ]] && ! grep -qiE 'failed|error|mismatch' "$tmp/io"
+}
+# must DISK COMMAND...: the same, and the test fails with what it said.
+must() { disk_io "$@" || fail "qemu-io on $*: $(head -n 5 "$tmp/io")"; }

@@ -13,7 +13,7 @@ nbdinfo --json "$(uri one)" >"$tmp/one"
 jq -e '.protocol == "newstyle-fixed" and .structured == true' "$tmp/one" >/dev/null || fail "$(cat "$tmp/one")"
 jq -e '.exports[0] | .can_flush and .can_fua and .can_trim and .can_zero and .can_multi_conn and .can_cache and .can_df
        and (.is_read_only | not) and (.contexts | index("base:allocation"))' "$tmp/one" >/dev/null || fail "$(cat "$tmp/one")"
-qemu-io -f raw -c 'write -P 1 1M 1M' "$(uri one)" >/dev/null
+must one 'write -P 1 1M 1M'
 same "$(nbdinfo --map --json "$(uri one)" | jq '[.[] | select(.type == 0) | .length] | add')" $((1 << 20)) "bytes of data in the map"
 same "$(nbdinfo --map --json "$(uri one)" | jq '[.[].length] | add')" $((64 << 20)) "length of the map"
 ! nbdinfo "$(uri three)" >/dev/null 2>"$tmp/error" || fail "an export that is none was offered"

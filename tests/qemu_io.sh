@@ -4,23 +4,17 @@
 source "$(dirname -- "$0")/lib.sh"
 requires qemu-io nbdinfo
 
-io() {
-  local words=() word
-  for word in "$@"; do words+=(-c "$word"); done
-  qemu-io -f raw "${words[@]}" "$(uri d)" >"$tmp/io" 2>&1 || fail "qemu-io: $(cat "$tmp/io")"
-  ! grep -qiE 'failed|error|mismatch' "$tmp/io" || fail "qemu-io: $(cat "$tmp/io")"
-}
 verify() {
-  io 'read -P 1 0 512' 'read -P 2 512 512' 'read -P 1 1k 3k' 'read -P 3 1048064 2k' 'read -P 0 1050112 512' \
+  must d 'read -P 1 0 512' 'read -P 2 512 512' 'read -P 1 1k 3k' 'read -P 3 1048064 2k' 'read -P 0 1050112 512' \
     'read -P 4 5M 1M' 'read -P 0 6M 64k' 'read -P 4 6356992 4k' 'read -P 0 8M 1M' 'read -P 6 16M 512'
 }
 
 start_firn
 make_disk d 64M
-io 'write -P 1 0 4k' 'write -P 2 512 512' 'write -P 3 1048064 2k' 'write -P 4 5M 3M' 'write -z 6M 64k' \
+must d 'write -P 1 0 4k' 'write -P 2 512 512' 'write -P 3 1048064 2k' 'write -P 4 5M 3M' 'write -z 6M 64k' \
   'write -P 5 8M 1M' 'discard 8M 1M' 'write -z -u 7M 64k' 'write -f -P 6 16M 512'
 verify
-io flush
+must d flush
 kill_firn
 start_firn
 verify

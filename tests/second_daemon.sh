@@ -7,9 +7,9 @@ requires qemu-io nbdinfo
 start_firn
 make_disk d 64M
 refuses 1 "\\b$firn_pid\\b" "$firn" serve "$pool" --nbd "unix:$tmp/other.sock"
-qemu-io -f raw -c 'write -P 7 0 64k' -c flush "$(uri d)" >/dev/null
+must d 'write -P 7 0 64k' flush
 kill_firn
 start_firn # What a killed holder left behind does not keep the next one out.
-qemu-io -f raw -c 'read -P 7 0 64k' "$(uri d)" | grep -q 'read 65536/65536' || fail "the data is gone"
+must d 'read -P 7 0 64k'
 stop_firn
 pool_is_clean
