@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A page-aligned buffer, as direct I/O wants it. Sizes up to 1 MiB come from a free list of the thread, so
-// that the steady state allocates nothing.
+// A page-aligned buffer, as direct I/O wants it. Sizes up to 1 MiB come from a free list of the
+// thread, so that the steady state allocates nothing.
 #pragma once
 
 #include <array>
@@ -33,7 +33,8 @@ class AlignedBuffer {
     CHECK(data_ != nullptr, "out of memory: {} bytes", room);
   }
   AlignedBuffer(AlignedBuffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)),
+      : data_(std::exchange(other.data_, nullptr)),
+        size_(std::exchange(other.size_, 0)),
         class_(other.class_) {}
   AlignedBuffer& operator=(AlignedBuffer&& other) noexcept {
     std::swap(data_, other.data_);
@@ -58,8 +59,8 @@ class AlignedBuffer {
   Bytes bytes() const { return {data_, size_}; }
 
  private:
-  static constexpr size_t kClasses = 9;    // 4 KiB ... 1 MiB.
-  static constexpr size_t kSpareMax = 512; // At most 2 MiB of each class waits for reuse.
+  static constexpr size_t kClasses = 9;     // 4 KiB ... 1 MiB.
+  static constexpr size_t kSpareMax = 512;  // At most 2 MiB of each class waits for reuse.
 
   struct Spare : std::array<std::vector<std::byte*>, kClasses> {
     ~Spare() {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Views of bytes, scatter lists, and the little-endian integers that every persisted struct is made of.
+// Views of bytes, scatter lists, and the little-endian integers that every persisted struct is made
+// of.
 #pragma once
 
 #include <sys/uio.h>
@@ -20,20 +21,19 @@ using View = std::span<const std::byte>;
 using Iovec = std::span<const ::iovec>;
 
 inline ::iovec slice_of(Bytes bytes) { return {bytes.data(), bytes.size()}; }
-inline ::iovec slice_of(View bytes) {
-  return {const_cast<std::byte*>(bytes.data()), bytes.size()};
-}
+inline ::iovec slice_of(View bytes) { return {const_cast<std::byte*>(bytes.data()), bytes.size()}; }
 inline uint64_t total_of(Iovec slices) {
   uint64_t sum = 0;
   for (const ::iovec& slice : slices) sum += slice.iov_len;
   return sum;
 }
 
-// The one place where an object is looked at as bytes, and bytes as an object. T must be built from le*,
-// std::byte and char only: alignment 1, no padding.
+// The one place where an object is looked at as bytes, and bytes as an object. T must be built from
+// le*, std::byte and char only: alignment 1, no padding.
 template <class T>
-inline constexpr bool kWire = std::is_trivially_copyable_v<T> && std::is_standard_layout_v<T> &&
-                              std::has_unique_object_representations_v<T> && alignof(T) == 1;
+inline constexpr bool kWire = std::is_trivially_copyable_v<T>&& std::is_standard_layout_v<T>&&
+                                  std::has_unique_object_representations_v<T> &&
+                              alignof(T) == 1;
 
 template <class T>
 View view_of(const T& object) {
@@ -45,8 +45,7 @@ Bytes bytes_of(T& object) {
 }
 // Copies a T out of `from`, which must hold at least sizeof(T) bytes.
 template <class T>
-  requires kWire<T>
-T load(View from) {
+requires kWire<T> T load(View from) {
   T object;
   std::memcpy(&object, from.data(), sizeof(T));
   return object;
@@ -76,7 +75,9 @@ template <class U>
 class BigEndian {
  public:
   constexpr BigEndian() = default;
-  constexpr BigEndian(U value) { raw_ = std::bit_cast<std::array<std::byte, sizeof(U)>>(flip(value)); }
+  constexpr BigEndian(U value) {
+    raw_ = std::bit_cast<std::array<std::byte, sizeof(U)>>(flip(value));
+  }
   constexpr operator U() const { return flip(std::bit_cast<U>(raw_)); }
 
  private:

@@ -11,12 +11,12 @@ namespace firn {
                                const std::string& detail);
 }  // namespace firn
 
-#define CHECK(expression, ...)                                                        \
-  do {                                                                                \
-    if (!(expression)) [[unlikely]] {                                                 \
-      ::firn::check_failed(#expression, __FILE__, __LINE__,                           \
-                           std::string(__VA_OPT__(::fmt::format(__VA_ARGS__))));      \
-    }                                                                                 \
+#define CHECK(expression, ...)                                                   \
+  do {                                                                           \
+    if (!(expression)) [[unlikely]] {                                            \
+      ::firn::check_failed(#expression, __FILE__, __LINE__,                      \
+                           std::string(__VA_OPT__(::fmt::format(__VA_ARGS__)))); \
+    }                                                                            \
   } while (false)
 
 #ifdef FIRN_DCHECK

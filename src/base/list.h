@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// An intrusive doubly linked list: the links live in the element, so that moving it never allocates.
+// An intrusive doubly linked list: the links live in the element, so that moving it never
+// allocates.
 #pragma once
 
 #include "base/check.h"

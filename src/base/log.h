@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Structured logs: a level, a sentence, and one sink for the process. The default sink writes to stderr;
-// the daemon installs its own. Callable from any thread.
+// Structured logs: a level, a sentence, and one sink for the process. The default sink writes to
+// stderr; the daemon installs its own. Callable from any thread.
 #pragma once
 
 #include <fmt/core.h>

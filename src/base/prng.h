@@ -17,7 +17,8 @@ class Prng {
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
     return z ^ (z >> 31);
   }
-  // Uniform in [0, bound); bound > 0. The bias of the multiplication is below 2^-32 for small bounds.
+  // Uniform in [0, bound); bound > 0. The bias of the multiplication is below 2^-32 for small
+  // bounds.
   uint64_t below(uint64_t bound) {
     __extension__ using Wide = unsigned __int128;
     return static_cast<uint64_t>((static_cast<Wide>(next()) * bound) >> 64);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Result<T>: a value or an Error, with the member names of std::expected so that C++23 is a rename.
 //
-// Contract: an Error is born in exactly one place, by fail(), which writes the sentence that names the
-// object and the reason. Above that place only the code travels. Nobody throws; see STYLE B4.
+// Contract: an Error is born in exactly one place, by fail(), which writes the sentence that names
+// the object and the reason. Above that place only the code travels. Nobody throws; see STYLE B4.
 #pragma once
 
 #include <fmt/core.h>
@@ -15,8 +15,8 @@
 
 namespace firn {
 
-// A code exists only if some caller reacts to it differently. Values are stable: the control protocol
-// carries them by name. 0 is never an error.
+// A code exists only if some caller reacts to it differently. Values are stable: the control
+// protocol carries them by name. 0 is never an error.
 enum class Errc : uint8_t {
   io = 1,
   corrupt = 2,
@@ -71,10 +71,10 @@ class [[nodiscard]] Result {
   Result(T&& value) : good_(true) { std::construct_at(&value_, std::move(value)); }
   Result(Error error) : good_(false) { std::construct_at(&error_, error); }
   template <class U>
-    requires(std::is_convertible_v<U &&, T> && !std::is_same_v<std::remove_cvref_t<U>, T> &&
-             !std::is_same_v<std::remove_cvref_t<U>, Error> &&
-             !std::is_same_v<std::remove_cvref_t<U>, Result>)
-  Result(U&& value) : good_(true) {
+  requires(std::is_convertible_v<U&&, T> && !std::is_same_v<std::remove_cvref_t<U>, T> &&
+           !std::is_same_v<std::remove_cvref_t<U>, Error> &&
+           !std::is_same_v<std::remove_cvref_t<U>, Result>) Result(U&& value)
+      : good_(true) {
     std::construct_at(&value_, std::forward<U>(value));
   }
   Result(Result&& other) noexcept : good_(other.good_) {
@@ -140,12 +140,12 @@ inline constexpr OkTag ok{};
 
 #define FIRN_JOIN2(a, b) a##b
 #define FIRN_JOIN(a, b) FIRN_JOIN2(a, b)
-#define FIRN_TRY(expr, name)                  \
-  __extension__({                             \
-    auto name = (expr);                       \
-    if (!name) [[unlikely]]                   \
-      return name.error();                    \
-    name.take();                              \
+#define FIRN_TRY(expr, name) \
+  __extension__({            \
+    auto name = (expr);      \
+    if (!name) [[unlikely]]  \
+      return name.error();   \
+    name.take();             \
   })
 // The value of `expr`, or return its error from the enclosing function.
 #define TRY(expr) FIRN_TRY(expr, FIRN_JOIN(try_, __COUNTER__))

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Task: a callable that is moved around and run once, stored in place so that spawning never allocates.
+// Task: a callable that is moved around and run once, stored in place so that spawning never
+// allocates.
 #pragma once
 
 #include <cstddef>
@@ -15,8 +16,8 @@ class Task {
 
   Task() = default;
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, Task> && std::is_invocable_v<F&>)
-  Task(F&& function) {
+  requires(!std::is_same_v<std::remove_cvref_t<F>, Task> && std::is_invocable_v<F&>)
+      Task(F&& function) {
     using Held = std::remove_cvref_t<F>;
     static_assert(sizeof(Held) <= kCapacity, "capture less, or capture a reference to a struct");
     static_assert(alignof(Held) <= alignof(std::max_align_t));
@@ -51,13 +52,12 @@ class Task {
     void (*destroy)(void*);
   };
   template <class Held>
-  static constexpr Verbs kVerbs{
-      [](void* room) { (*static_cast<Held*>(room))(); },
-      [](void* to, void* from) {
-        ::new (to) Held(std::move(*static_cast<Held*>(from)));
-        static_cast<Held*>(from)->~Held();
-      },
-      [](void* room) { static_cast<Held*>(room)->~Held(); }};
+  static constexpr Verbs kVerbs{[](void* room) { (*static_cast<Held*>(room))(); },
+                                [](void* to, void* from) {
+                                  ::new (to) Held(std::move(*static_cast<Held*>(from)));
+                                  static_cast<Held*>(from)->~Held();
+                                },
+                                [](void* room) { static_cast<Held*>(room)->~Held(); }};
 
   const Verbs* verbs_ = nullptr;
   alignas(std::max_align_t) std::byte room_[kCapacity];

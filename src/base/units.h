@@ -12,14 +12,14 @@ inline constexpr uint64_t kMiB = 1024 * kKiB;
 inline constexpr uint64_t kGiB = 1024 * kMiB;
 inline constexpr uint64_t kTiB = 1024 * kGiB;
 
-inline constexpr uint64_t kGrainBytes = 4 * kKiB;   // The unit in which a disk maps space.
-inline constexpr uint64_t kBlockBytes = 1 * kMiB;   // The unit in which a pool gives out space.
-inline constexpr uint64_t kPageBytes = 4 * kKiB;    // The unit of metadata.
+inline constexpr uint64_t kGrainBytes = 4 * kKiB;  // The unit in which a disk maps space.
+inline constexpr uint64_t kBlockBytes = 1 * kMiB;  // The unit in which a pool gives out space.
+inline constexpr uint64_t kPageBytes = 4 * kKiB;   // The unit of metadata.
 inline constexpr uint32_t kBlockGrains = kBlockBytes / kGrainBytes;
 inline constexpr uint64_t kDiskBytesMax = 64 * kTiB;
 
-// A run of guest bytes [at, at + length). Never wraps: whoever makes one from hostile numbers checks
-// first (see wire/ and Range::within).
+// A run of guest bytes [at, at + length). Never wraps: whoever makes one from hostile numbers
+// checks first (see wire/ and Range::within).
 struct Range {
   uint64_t at = 0;
   uint64_t length = 0;

@@ -12,11 +12,11 @@
 namespace firn {
 
 struct Geometry {
-  uint64_t bytes = 0;            // May grow while open (live resize); a value read afresh each time.
-  uint32_t block = 512;          // Smallest unit that is atomic over a crash and cheap to write.
-  uint32_t optimal = 4096;       // Writes of this size and alignment need no read.
-  uint32_t discard = 4096;       // Granularity at which discard gives space back.
-  bool volatile_cache = true;    // Whether flush means anything.
+  uint64_t bytes = 0;          // May grow while open (live resize); a value read afresh each time.
+  uint32_t block = 512;        // Smallest unit that is atomic over a crash and cheap to write.
+  uint32_t optimal = 4096;     // Writes of this size and alignment need no read.
+  uint32_t discard = 4096;     // Granularity at which discard gives space back.
+  bool volatile_cache = true;  // Whether flush means anything.
   bool read_only = false;
 };
 
@@ -29,7 +29,8 @@ enum class Extent : uint8_t {
 struct ExtentRun {
   uint64_t length = 0;
   Extent kind = Extent::hole;
-  uint32_t depth = 0;  // 0 nobody's, 1 the disk's own layer, 2.. an ancestor's (qemu:allocation-depth).
+  uint32_t depth =
+      0;  // 0 nobody's, 1 the disk's own layer, 2.. an ancestor's (qemu:allocation-depth).
 };
 
 // Where map() puts what it finds; runs come in order and cover the range from its beginning.
@@ -52,13 +53,17 @@ struct ZeroFlags {
 // A block device. Contract, for every implementation:
 //  D1  A completed write is visible to every later read, through any layer above.
 //  D2  Data is durable when a flush that began after the write completed has completed; not before.
-//  D3  After a crash each block of an unflushed write holds its old or its new content, never a mixture
+//  D3  After a crash each block of an unflushed write holds its old or its new content, never a
+//  mixture
 //      within Geometry::block.
-//  D4  A failed write leaves the range undefined until rewritten. A failed flush fences the device: all
+//  D4  A failed write leaves the range undefined until rewritten. A failed flush fences the device:
+//  all
 //      later writes and flushes fail with Errc::fenced.
-//  D5  Requests may overlap in time. Where they overlap in range, each 512-byte sector ends up as one of
+//  D5  Requests may overlap in time. Where they overlap in range, each 512-byte sector ends up as
+//  one of
 //      them wrote it.
-//  D6  Ranges are in bytes, any alignment; a range that is not within geometry().bytes is the caller's
+//  D6  Ranges are in bytes, any alignment; a range that is not within geometry().bytes is the
+//  caller's
 //      error (CHECK). Buffers need no alignment; 4096-aligned ones save a copy.
 class BlockDevice {
  public:

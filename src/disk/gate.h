@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A gate: those who change maps pass through; whoever closes it waits until they are out, and has the maps
-// standing still until it opens again. For the check, and for snapshots.
+// A gate: those who change maps pass through; whoever closes it waits until they are out, and has
+// the maps standing still until it opens again. For the check, and for snapshots.
 #pragma once
 
 #include <utility>

@@ -4,8 +4,8 @@
 namespace firn::disk {
 
 using format::IndexEntry;
-using format::LayerRecord;
 using format::kFanout;
+using format::LayerRecord;
 using store::PageKind;
 using store::PageReservation;
 
@@ -17,13 +17,17 @@ constexpr uint64_t leaves_below(uint8_t level) {
   for (uint8_t i = 1; i < level; ++i) leaves *= kFanout;
   return leaves;
 }
-constexpr uint64_t capacity(uint8_t level) { return level == 0 ? 1 : leaves_below(level) * kFanout; }
+constexpr uint64_t capacity(uint8_t level) {
+  return level == 0 ? 1 : leaves_below(level) * kFanout;
+}
 constexpr uint64_t kOwnBit = uint64_t{1} << 63;
 constexpr PageKind kind_at(uint8_t level) { return level == 0 ? PageKind::map : PageKind::index; }
 
 }  // namespace
 
-void Layer::put_word(size_t offset, uint64_t value) { pages_.set_word(page_, (at_ + offset) / 8, value); }
+void Layer::put_word(size_t offset, uint64_t value) {
+  pages_.set_word(page_, (at_ + offset) / 8, value);
+}
 
 void Layer::set_bytes(uint64_t bytes) {
   record_.bytes = bytes;
@@ -88,7 +92,8 @@ Result<PageRef> Layer::leaf(Io& io, uint64_t index) {
   return pages_.get(io, page, PageKind::map);
 }
 
-Result<uint64_t> Layer::next_below(Io& io, PageNo page, uint8_t at, uint64_t first, uint64_t index) {
+Result<uint64_t> Layer::next_below(Io& io, PageNo page, uint8_t at, uint64_t first,
+                                   uint64_t index) {
   if (at == 0) return first >= index ? first : UINT64_MAX;
   const PageRef node = TRY(pages_.get(io, page, PageKind::index));
   const uint64_t step = leaves_below(at);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // A layer in memory: its catalog record, and the radix tree of map pages under it.
 //
-//  M1  A page is own in exactly one layer; others that show it reach it through inherited entries. Likewise
+//  M1  A page is own in exactly one layer; others that show it reach it through inherited entries.
+//  Likewise
 //      a data grain: exactly one own entry in its family.
-//  M2  A layer changes only own pages: an inherited page is copied first, with the own bits cleared.
-//  M3  The walk from root to leaf has the same length at any depth of the chain.
+//  M2  A layer changes only own pages: an inherited page is copied first, with the own bits
+//  cleared. M3  The walk from root to leaf has the same length at any depth of the chain.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +48,8 @@ class Layer {
   Result<PageRef> own_leaf(Io& io, uint64_t index);
   // The first leaf at or after `index` that exists, or UINT64_MAX.
   Result<uint64_t> next_leaf(Io& io, uint64_t index);
-  // Frees an own leaf whose entries are all absent. Base layers only; does nothing when somebody uses it.
+  // Frees an own leaf whose entries are all absent. Base layers only; does nothing when somebody
+  // uses it.
   Result<void> prune_leaf(Io& io, uint64_t index);
   // Frees all pages of the map; no own data entry may be left. For a layer that is dropped.
   Result<void> free_pages(Io& io);

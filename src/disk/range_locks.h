@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Locks on runs of grains: many readers or one writer, first come first served among those that overlap.
+// Locks on runs of grains: many readers or one writer, first come first served among those that
+// overlap.
 //
-//  L1  A holder of an exclusive lock is alone with its grains; a shared holder only with other shared ones.
-//  L2  A waiter is not overtaken by a later request that overlaps it.
+//  L1  A holder of an exclusive lock is alone with its grains; a shared holder only with other
+//  shared ones. L2  A waiter is not overtaken by a later request that overlaps it.
 //
 // The set of holders is the set of requests in flight, a few dozen; a scan beats a tree.
 #pragma once

@@ -2,16 +2,17 @@
 // Cutting and copying scatter lists.
 #pragma once
 
-#include <boost/container/small_vector.hpp>
+#include <algorithm>
 #include <cstring>
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/small_vector.h"
 #include "base/units.h"
 
 namespace firn::disk {
 
-using Slices = boost::container::small_vector<::iovec, 16>;
+using Slices = SmallVector<::iovec, 16>;
 
 // Bytes [at, at + length) of the list.
 inline Slices cut(Iovec from, uint64_t at, uint64_t length) {
@@ -48,14 +49,16 @@ inline void fill_zero(Iovec slices) {
 }
 inline bool all_zero(Iovec slices) {
   for (const ::iovec& slice : slices) {
-    if (!firn::all_zero(View(static_cast<const std::byte*>(slice.iov_base), slice.iov_len))) return false;
+    if (!firn::all_zero(View(static_cast<const std::byte*>(slice.iov_base), slice.iov_len)))
+      return false;
   }
   return true;
 }
 // Whether direct I/O can use the slices as they are.
 inline bool all_aligned(Iovec slices, uint32_t alignment) {
   for (const ::iovec& slice : slices) {
-    if (!aligned(reinterpret_cast<uintptr_t>(slice.iov_base) | slice.iov_len, alignment)) return false;
+    if (!aligned(reinterpret_cast<uintptr_t>(slice.iov_base) | slice.iov_len, alignment))
+      return false;
   }
   return true;
 }

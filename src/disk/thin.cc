@@ -13,7 +13,8 @@ using format::GrainType;
 
 namespace {
 
-// Requests are taken in pieces of this size, so that one large request holds neither memory nor locks.
+// Requests are taken in pieces of this size, so that one large request holds neither memory nor
+// locks.
 constexpr uint64_t kPieceBytes = kMiB;
 
 // Counts a guest's request as long as it lasts: background work steps back.
@@ -84,7 +85,7 @@ Result<void> ThinDisk::read(Io& io, Range range, Iovec into) {
   for (uint64_t done = 0; done < range.length;) {
     const uint64_t piece = std::min(kPieceBytes, range.length - done);
     const Slices slices = cut(into, done, piece);
-    TRY(read_piece(io, {range.at + done, piece}, Iovec(slices.data(), slices.size())));
+    TRY(read_piece(io, {range.at + done, piece}, slices));
     done += piece;
   }
   return ok;
@@ -118,18 +119,18 @@ Result<void> ThinDisk::read_grains(Io& io, uint64_t first_byte, const Runs& runs
     const uint64_t end = std::min((run.first + run.count) * kGrainBytes, end_byte);
     Slices slices = cut(into, begin - first_byte, end - begin);
     if (!run.has_data()) {
-      fill_zero(Iovec(slices.data(), slices.size()));
+      fill_zero(slices);
       continue;
     }
     const uint64_t at = run.grain * kGrainBytes + (begin - run.first * kGrainBytes);
     if (i + 1 == runs.size()) {  // The last one needs no fiber of its own.
-      Result<void> got = io.read(pool_.data(), at, Iovec(slices.data(), slices.size()));
+      Result<void> got = io.read(pool_.data(), at, slices);
       if (!got && result) result = std::move(got);
       continue;
     }
     auto held = std::make_unique<Slices>(std::move(slices));
     io.spawn(others, [this, &io, &result, at, held = std::move(held)] {
-      Result<void> got = io.read(pool_.data(), at, Iovec(held->data(), held->size()));
+      Result<void> got = io.read(pool_.data(), at, *held);
       if (!got && result) result = std::move(got);
     });
   }
@@ -167,11 +168,12 @@ Result<void> ThinDisk::map(Io& io, Range range, ExtentSink& sink) {
     const auto hold = locks_.lock(io, first, count, RangeLocks::Mode::shared);
     for (const Run& run : TRY(find(io, first, count))) {
       const uint64_t end = std::min((run.first + run.count) * kGrainBytes, range.end());
-      const Extent kind = run.has_data()               ? Extent::data
+      const Extent kind = run.has_data()             ? Extent::data
                           : run.where == Where::zero ? Extent::zero
                                                      : Extent::hole;
-      const uint32_t depth =
-          run.where == Where::nowhere ? 0 : run.where == Where::inherited ? 2 : 1;
+      const uint32_t depth = run.where == Where::nowhere     ? 0
+                             : run.where == Where::inherited ? 2
+                                                             : 1;
       if (!emit({end - at, kind, depth})) return ok;
       at = end;
     }
@@ -195,7 +197,7 @@ Result<void> ThinDisk::resize(Io& io, uint64_t bytes) {
     // What lies behind the new end must read as zero when the disk grows again.
     const uint64_t grain_end = std::min(round_up(bytes, kGrainBytes), old);
     if (grain_end > bytes) TRY(zero(io, {bytes, grain_end - bytes}, {}));
-    TRY(unmap(io, grain_end / kGrainBytes, (old - 1) / kGrainBytes + 1 - grain_end / kGrainBytes));
+    TRY(discard(io, {grain_end, old - grain_end}));
   }
   {
     const auto pass = gate_.enter(io);
@@ -206,8 +208,7 @@ Result<void> ThinDisk::resize(Io& io, uint64_t bytes) {
 }
 
 Result<void> ThinDisk::drop_all(Io& io) {
-  const uint64_t grains = (layer_->bytes() + kGrainBytes - 1) / kGrainBytes;
-  if (grains > 0) TRY(unmap(io, 0, grains));
+  TRY(discard(io, {0, layer_->bytes()}));
   pool_.blocks().give_back(std::exchange(open_, {}));
   const auto pass = gate_.enter(io);
   return layer_->free_pages(io);

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// ThinDisk: a disk whose grains get space when they are first written. Source: US 9038066, US 8874859.
+// ThinDisk: a disk whose grains get space when they are first written. Source: US 9038066, US
+// 8874859.
 //
 //  T1  An overwrite of an own grain is one device write and no metadata.
-//  T2  New grains of one turn lie side by side in the layer's open block and go down as one device write.
-//  T3  A grain is mapped after its data is written, never before (W1 before W3).
-//  T4  A grain of zeroes takes no space: written, discarded or zeroed, it reads as zero.
-//  T5  Requests that overlap are ordered by their arrival; each grain ends up as one of them left it.
-//  T6  A freed grain is not given out while somebody may still read it: readers hold their range.
+//  T2  New grains of one turn lie side by side in the layer's open block and go down as one device
+//  write. T3  A grain is mapped after its data is written, never before (W1 before W3). T4  A grain
+//  of zeroes takes no space: written, discarded or zeroed, it reads as zero. T5  Requests that
+//  overlap are ordered by their arrival; each grain ends up as one of them left it. T6  A freed
+//  grain is not given out while somebody may still read it: readers hold their range.
 //
-// Needs from its engine: nothing above it may cache; several front ends may share one ThinDisk (D1).
+// Needs from its engine: nothing above it may cache; several front ends may share one ThinDisk
+// (D1).
 #pragma once
 
-#include <boost/container/small_vector.hpp>
 #include <memory>
 #include <string>
 
@@ -28,10 +29,10 @@ namespace firn::disk {
 struct ThinCounters {
   uint64_t reads = 0, writes = 0, zeroes = 0, discards = 0, flushes = 0;
   uint64_t read_bytes = 0, written_bytes = 0;
-  uint64_t in_place_writes = 0;    // Device writes to own grains.
+  uint64_t in_place_writes = 0;  // Device writes to own grains.
   uint64_t first_touch_grains = 0;
-  uint64_t gathered_writes = 0;    // Device writes that carried new grains.
-  uint64_t merged_reads = 0;       // Old content read to complete a partial grain.
+  uint64_t gathered_writes = 0;  // Device writes that carried new grains.
+  uint64_t merged_reads = 0;     // Old content read to complete a partial grain.
 };
 
 class ThinDisk final : public BlockDevice {
@@ -68,7 +69,7 @@ class ThinDisk final : public BlockDevice {
     uint64_t grain = 0;  // In the pool, when it holds data.
     bool has_data() const { return where == Where::here || where == Where::inherited; }
   };
-  using Runs = boost::container::small_vector<Run, 8>;
+  using Runs = SmallVector<Run, 8>;
   struct Gathering;
 
   Result<Runs> find(Io& io, uint64_t first, uint64_t count);

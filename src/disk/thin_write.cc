@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Notes on the design
 //
-// A write is cut into at most three parts: a partial grain at each end and whole grains between. Whole
-// grains that are own go down in place (T1). The others take grains from the open block: write_new carves
-// them, gathers with everybody else who writes new grains in this turn (T2), and publishes map entries and
-// block bits in one atom when the data is down (T3). A partial grain that is not own is completed with what
-// it held before and then written as a whole.
+// A write is cut into at most three parts: a partial grain at each end and whole grains between.
+// Whole grains that are own go down in place (T1). The others take grains from the open block:
+// write_new carves them, gathers with everybody else who writes new grains in this turn (T2), and
+// publishes map entries and block bits in one atom when the data is down (T3). A partial grain that
+// is not own is completed with what it held before and then written as a whole.
 //
-// Order of locks: gate, range, admission; then only I/O, page loads and the two short mutexes. Whoever
-// holds an admission never waits for a range or the gate.
+// Order of locks: gate, range, admission; then only I/O, page loads and the two short mutexes.
+// Whoever holds an admission never waits for a range or the gate.
 #include <algorithm>
 
 #include "base/aligned.h"
@@ -22,11 +22,12 @@ using store::GrainRun;
 
 namespace {
 constexpr uint64_t kPieceBytes = kMiB;
-constexpr uint64_t kUnmapBatch = 128;  // Grains whose freeing fits one admission, whatever blocks they are in.
+constexpr uint64_t kUnmapBatch =
+    128;  // Grains whose freeing fits one admission, whatever blocks they are in.
 }  // namespace
 
-// New grains of one turn, side by side: one device write. The first to come leads: it lets the others of
-// its turn join, writes for all, and wakes them.
+// New grains of one turn, side by side: one device write. The first to come leads: it lets the
+// others of its turn join, writes for all, and wakes them.
 struct ThinDisk::Gathering {
   uint64_t first = 0;  // GrainNo.
   uint64_t count = 0;
@@ -44,9 +45,10 @@ Result<void> ThinDisk::write(Io& io, Range range, Iovec from, WriteFlags flags) 
   counters_.written_bytes += range.length;
   Result<void> result;
   for (uint64_t done = 0; done < range.length && result;) {
-    const uint64_t piece = std::min(kPieceBytes - (range.at + done) % kPieceBytes, range.length - done);
+    const uint64_t piece =
+        std::min(kPieceBytes - (range.at + done) % kPieceBytes, range.length - done);
     const Slices slices = cut(from, done, piece);
-    result = write_piece(io, {range.at + done, piece}, Iovec(slices.data(), slices.size()), false);
+    result = write_piece(io, {range.at + done, piece}, slices, false);
     done += piece;
   }
   if (result && flags.fua) result = pool_.flush(io);
@@ -64,22 +66,23 @@ Result<void> ThinDisk::write_piece(Io& io, Range range, Iovec from, bool keep_ze
   if (!aligned(at, kGrainBytes) || range.length < kGrainBytes) {
     const uint64_t head = std::min(range.length, kGrainBytes - at % kGrainBytes);
     const Slices slices = cut(from, 0, head);
-    TRY(write_partial(io, first, at % kGrainBytes, Iovec(slices.data(), slices.size())));
+    TRY(write_partial(io, first, at % kGrainBytes, slices));
     at += head;
   }
   if (const uint64_t body = round_down(range.end() - at, kGrainBytes); body > 0) {
     const Slices slices = cut(from, at - range.at, body);
-    TRY(write_grains(io, at / kGrainBytes, Iovec(slices.data(), slices.size()), keep_zeroes));
+    TRY(write_grains(io, at / kGrainBytes, slices, keep_zeroes));
     at += body;
   }
   if (at < range.end()) {
     const Slices slices = cut(from, at - range.at, range.end() - at);
-    TRY(write_partial(io, at / kGrainBytes, 0, Iovec(slices.data(), slices.size())));
+    TRY(write_partial(io, at / kGrainBytes, 0, slices));
   }
   return ok;
 }
 
-// Less than a grain. In place when the grain is own and the device can; else completed and written whole.
+// Less than a grain. In place when the grain is own and the device can; else completed and written
+// whole.
 Result<void> ThinDisk::write_partial(Io& io, uint64_t grain, uint64_t at, Iovec from) {
   const uint64_t length = total_of(from);
   const Runs runs = TRY(find(io, grain, 1));
@@ -118,7 +121,7 @@ Result<void> ThinDisk::write_grains(Io& io, uint64_t first, Iovec from, bool kee
   const auto is_zero = [&](uint64_t i) {
     if (keep_zeroes) return false;
     const Slices grain = cut(from, i * kGrainBytes, kGrainBytes);
-    return all_zero(Iovec(grain.data(), grain.size()));
+    return all_zero(grain);
   };
   for (const Run& run : TRY(find(io, first, count))) {
     const bool mine = run.where == Where::here;
@@ -173,20 +176,19 @@ Result<void> ThinDisk::write_gathered(Io& io, GrainRun run, Iovec from) {
   if (batch != nullptr && batch->first + batch->count == run.first &&
       batch->count + run.count <= kBlockGrains) {
     batch->count += run.count;
-    batch->slices.insert(batch->slices.end(), from.begin(), from.end());
+    batch->slices.append(from);
     while (!batch->done) io.park(batch->followers);
     return batch->result ? Result<void>() : Result<void>(batch->result.error());
   }
   const auto mine = std::make_shared<Gathering>();
   mine->first = run.first;
   mine->count = run.count;
-  mine->slices.assign(from.begin(), from.end());
+  mine->slices.append(from);
   gathering_ = mine;
   io.yield();
   if (gathering_ == mine) gathering_.reset();
   ++counters_.gathered_writes;
-  mine->result =
-      io.write(pool_.data(), mine->first * kGrainBytes, Iovec(mine->slices.data(), mine->slices.size()));
+  mine->result = io.write(pool_.data(), mine->first * kGrainBytes, mine->slices);
   mine->done = true;
   if (mine->result) pool_.data_written();
   io.wake(mine->followers);
@@ -223,9 +225,9 @@ Result<void> ThinDisk::write_new(Io& io, uint64_t first, uint64_t count, Iovec f
     const Slices slices = cut(from, done * kGrainBytes, run.count * kGrainBytes);
 #ifdef FIRN_MUTANT_map_before_data
     TRY(publish(io, first + done, run));
-    TRY(write_gathered(io, run, Iovec(slices.data(), slices.size())));
+    TRY(write_gathered(io, run, slices));
 #else
-    TRY(write_gathered(io, run, Iovec(slices.data(), slices.size())));  // W1
+    TRY(write_gathered(io, run, slices));  // W1
     TRY(publish(io, first + done, run));
 #endif
     done += run.count;
@@ -239,7 +241,8 @@ Result<void> ThinDisk::zero(Io& io, Range range, ZeroFlags flags) {
   CHECK(range.within(layer_->bytes()));
   TRY(pool_.writable());
   if (flags.keep_space && flags.fast_only) {
-    return fail(Errc::unsupported, "disk '{}': zeroes that keep their space have to be written", name_);
+    return fail(Errc::unsupported, "disk '{}': zeroes that keep their space have to be written",
+                name_);
   }
   ++counters_.zeroes;
   const uint64_t first = round_up(range.at, kGrainBytes);
@@ -252,8 +255,9 @@ Result<void> ThinDisk::zero(Io& io, Range range, ZeroFlags flags) {
       at = last;
       continue;
     }
-    const uint64_t edge = flags.keep_space ? range.end() : at < first ? first : range.end();
-    const uint64_t piece = std::min({zeroes.size() - at % zeroes.size(), edge - at});
+    const uint64_t edge =
+        flags.keep_space || at >= first ? range.end() : std::min(first, range.end());
+    const uint64_t piece = std::min(zeroes.size() - at % zeroes.size(), edge - at);
     const ::iovec slice = slice_of(zeroes.bytes().first(piece));
     TRY(write_piece(io, {at, piece}, Iovec(&slice, 1), flags.keep_space));
     at += piece;
@@ -268,8 +272,9 @@ Result<void> ThinDisk::discard(Io& io, Range range) {
   ++counters_.discards;
   // Grains that are covered whole; at the end of the disk a last short one counts.
   const uint64_t first = round_up(range.at, kGrainBytes) / kGrainBytes;
-  const uint64_t end = range.end() == layer_->bytes() ? (range.end() + kGrainBytes - 1) / kGrainBytes
-                                                      : range.end() / kGrainBytes;
+  const uint64_t end = range.end() == layer_->bytes()
+                           ? (range.end() + kGrainBytes - 1) / kGrainBytes
+                           : range.end() / kGrainBytes;
   Result<void> result;
   for (uint64_t at = first; at < end && result;) {
     const Result<uint64_t> leaf = layer_->next_leaf(io, at / kLeafGrains);
@@ -324,7 +329,8 @@ Result<void> ThinDisk::unmap_leaf(Io& io, uint64_t index, uint64_t begin, uint64
 }
 
 Result<void> ThinDisk::unmap_some(Io& io, const PageRef& leaf, uint64_t begin, uint64_t end) {
-  boost::container::small_vector<PageRef, kUnmapBatch> blocks;
+  std::vector<PageRef> blocks;
+  blocks.reserve(end - begin);
   for (uint64_t grain = begin; grain < end; ++grain) {
     const GrainEntry entry = format::grain_entry_of(leaf.word(grain % kLeafGrains));
     blocks.push_back(entry.is_data() && entry.own
@@ -335,7 +341,8 @@ Result<void> ThinDisk::unmap_some(Io& io, const PageRef& leaf, uint64_t begin, u
   int64_t freed = 0;
   for (uint64_t grain = begin; grain < end; ++grain) {
     const GrainEntry entry = format::grain_entry_of(leaf.word(grain % kLeafGrains));
-    if (entry.type == GrainType::absent || (entry.type == GrainType::zero && !drops_to_absent())) continue;
+    if (entry.type == GrainType::absent || (entry.type == GrainType::zero && !drops_to_absent()))
+      continue;
     if (entry.is_data() && entry.own) {
       pool_.blocks().mark_free(blocks[grain - begin], entry.grain);
       ++freed;

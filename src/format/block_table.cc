@@ -30,7 +30,8 @@ Result<void> check_block_page(View content) {
   for (size_t i = 0; i < kBlocksPerPage; ++i) {
     const auto entry = load<BlockEntry>(content.subspan(i * sizeof(BlockEntry)));
     if (!possible(entry)) {
-      return fail(Errc::corrupt, "block entry {}: state {} with {} grains of family {} is impossible", i,
+      return fail(Errc::corrupt,
+                  "block entry {}: state {} with {} grains of family {} is impossible", i,
                   static_cast<unsigned>(entry.state), entry.used.get(), entry.family.get());
     }
   }

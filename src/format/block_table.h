@@ -15,8 +15,8 @@ namespace firn::format {
 using BlockNo = uint64_t;
 inline constexpr uint64_t kBlocksPerPage = 64;
 
-// RAW is 0: a block never touched has no entry anywhere. FREEING has no value on disk: a freeing that is
-// durable is RAW, one that is not has not happened.
+// RAW is 0: a block never touched has no entry anywhere. FREEING has no value on disk: a freeing
+// that is durable is RAW, one that is not has not happened.
 enum class BlockState : uint8_t {
   raw = 0,        // Free; content unknown.
   ready = 1,      // Free; written with zeroes.
@@ -25,7 +25,7 @@ enum class BlockState : uint8_t {
 };
 
 struct BlockEntry {
-  std::byte state{};                     // BlockState.
+  std::byte state{};  // BlockState.
   std::byte reserved0{};
   le16 used;                             // Grains in use: the number of bits set below.
   le32 family;                           // Owner when allocated, else 0.
@@ -40,8 +40,8 @@ Result<void> check_block_page(View content);
 
 // The pool root: page 1, where every tree begins. docs/format/pool_root.md
 struct TreeRoot {
-  le64 page;             // 0: empty.
-  std::byte level{};     // 0: `page` is a leaf; n: an index page of level n.
+  le64 page;          // 0: empty.
+  std::byte level{};  // 0: `page` is a leaf; n: an index page of level n.
   std::array<std::byte, 7> reserved{};
 };
 struct PoolRoot {

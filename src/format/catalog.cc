@@ -29,8 +29,8 @@ Result<void> decode_tail(View tail, Named& named) {
     const auto head = load<TagHead>(tail);
     const View whole = tail.first(std::min(tail.size(), sizeof(TagHead) + head.length));
     if (whole.size() < sizeof(TagHead) + head.length) {
-      return fail(Errc::corrupt, "catalog: record '{}': tag {} is longer than the record", named.name,
-                  head.tag.get());
+      return fail(Errc::corrupt, "catalog: record '{}': tag {} is longer than the record",
+                  named.name, head.tag.get());
     }
     tail = tail.subspan(whole.size());
     std::string value(head.length, '\0');
@@ -98,7 +98,8 @@ Result<Named> decode_name(View bytes) {
                 static_cast<unsigned>(record.version));
   }
   const auto length = static_cast<size_t>(record.name_bytes);
-  if (length > record.name.size()) return fail(Errc::corrupt, "catalog: a name of {} bytes", length);
+  if (length > record.name.size())
+    return fail(Errc::corrupt, "catalog: a name of {} bytes", length);
   named.name.assign(record.name.data(), length);
   if (!name_is_valid(named.name)) return fail(Errc::corrupt, "catalog: a record with a bad name");
   if (record.layer == 0 || record.tail_bytes > record.tail.size() || record.continuation != 0) {

@@ -22,9 +22,9 @@ inline constexpr size_t kNameBytesMax = 128;
 enum class RecordKind : uint8_t { free = 0, disk = 1, layer = 2, snapshot = 3 };
 
 enum class LayerState : uint8_t {
-  live = 1,     // The growing layer of a disk.
-  frozen = 2,   // Below a snapshot.
-  dropping = 3, // Being taken apart; goes on after restart.
+  live = 1,      // The growing layer of a disk.
+  frozen = 2,    // Below a snapshot.
+  dropping = 3,  // Being taken apart; goes on after restart.
 };
 
 // A layer: the map between two snapshots.
@@ -35,13 +35,13 @@ struct LayerRecord {
   std::byte root_level{};  // 0: the root is a map page.
   le32 layer;              // Its id; ascending, never reused.
   le32 family;
-  le32 parent;             // Layer id, 0: base.
-  le64 bytes;              // Size of the disk as of this layer.
-  le64 root;               // IndexEntry of the root page.
-  le64 own_grains;         // Data grains that this layer owns.
-  le64 own_pages;          // Map and index pages that this layer owns.
+  le32 parent;      // Layer id, 0: base.
+  le64 bytes;       // Size of the disk as of this layer.
+  le64 root;        // IndexEntry of the root page.
+  le64 own_grains;  // Data grains that this layer owns.
+  le64 own_pages;   // Map and index pages that this layer owns.
   le64 created_ns;
-  le64 open_block;         // Block it was filling, + 1; 0 none. A hint: verified before use.
+  le64 open_block;  // Block it was filling, + 1; 0 none. A hint: verified before use.
   std::array<std::byte, 448> reserved{};
 };
 static_assert(OnDisk<LayerRecord, kRecordBytes>);
@@ -55,11 +55,12 @@ struct NameRecord {
   le32 layer;
   std::array<std::byte, 16> uuid{};
   le64 created_ns;
-  le64 continuation;     // Record number of more tagged fields; 0 none. Reserved.
+  le64 continuation;  // Record number of more tagged fields; 0 none. Reserved.
   std::array<char, kNameBytesMax> name{};
-  le16 tail_bytes;       // Of `tail` in use.
+  le16 tail_bytes;  // Of `tail` in use.
   std::array<std::byte, 6> reserved{};
-  // Tagged fields {le16 tag, le16 length, bytes}. Unknown even tag: skip and keep; unknown odd: refuse.
+  // Tagged fields {le16 tag, le16 length, bytes}. Unknown even tag: skip and keep; unknown odd:
+  // refuse.
   std::array<std::byte, 336> tail{};
 };
 static_assert(OnDisk<NameRecord, kRecordBytes>);

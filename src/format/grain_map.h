@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The grain entry: 8 bytes that say where one 4 KiB grain of a disk is, and which layer wrote it. A map page
-// is 512 of them, 2 MiB of guest space. docs/format/grain_map.md  (US 9038066, US 8874859: the idea)
+// The grain entry: 8 bytes that say where one 4 KiB grain of a disk is, and which layer wrote it. A
+// map page is 512 of them, 2 MiB of guest space. docs/format/grain_map.md  (US 9038066, US 8874859:
+// the idea)
 #pragma once
 
 #include <cstdint>
@@ -39,8 +40,8 @@ constexpr uint64_t encode(GrainEntry entry) {
 constexpr GrainEntry grain_entry_of(uint64_t raw) {
   return {static_cast<GrainType>((raw >> 60) & 7), (raw >> 63) != 0, raw & kGrainNoMax};
 }
-// Every entry of a map page is possible: known type, no stray bits, absent entirely zero, grains inside a
-// pool of `grains`.
+// Every entry of a map page is possible: known type, no stray bits, absent entirely zero, grains
+// inside a pool of `grains`.
 Result<void> check_map_page(View content, GrainNo grains);
 
 }  // namespace firn::format

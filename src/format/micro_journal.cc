@@ -11,8 +11,7 @@ void seal(const Uuid& uuid, SlotHeader& header, View payload) {
   header.version = 1;
   header.payload_bytes = static_cast<uint32_t>(payload.size());
   header.payload_crc = crc32c(payload, crc32c(uuid));
-  header.header_crc =
-      crc32c(view_of(header).first(offsetof(SlotHeader, header_crc)), crc32c(uuid));
+  header.header_crc = crc32c(view_of(header).first(offsetof(SlotHeader, header_crc)), crc32c(uuid));
 }
 
 bool read_slot(const Uuid& uuid, uint64_t epoch, View slot, SlotHeader& header) {
@@ -34,7 +33,8 @@ bool read_slot(const Uuid& uuid, uint64_t epoch, View slot, SlotHeader& header) 
 Result<void> walk_records(View payload, RecordSink& sink) {
   while (!payload.empty()) {
     if (payload.size() < sizeof(PageRecord)) {
-      return fail(Errc::corrupt, "journal: {} bytes left where a page record begins", payload.size());
+      return fail(Errc::corrupt, "journal: {} bytes left where a page record begins",
+                  payload.size());
     }
     const auto record = load<PageRecord>(payload);
     payload = payload.subspan(sizeof(PageRecord));
@@ -45,7 +45,8 @@ Result<void> walk_records(View payload, RecordSink& sink) {
     TRY(sink.page(record.page, record.crc, (record.flags & kRecordFresh) != 0));
     for (unsigned i = 0; i < record.runs; ++i) {
       if (payload.size() < sizeof(WordRun)) {
-        return fail(Errc::corrupt, "journal: page {}: the payload ends in a run", record.page.get());
+        return fail(Errc::corrupt, "journal: page {}: the payload ends in a run",
+                    record.page.get());
       }
       const auto run = load<WordRun>(payload);
       payload = payload.subspan(sizeof(WordRun));

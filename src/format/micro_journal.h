@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The micro-journal: a slot that holds redo entries of exactly one transaction under one commit id. Larger
-// transactions chain slots. docs/format/micro_journal.md  (US 10445308, US 11204912, US 10528436)
+// The micro-journal: a slot that holds redo entries of exactly one transaction under one commit id.
+// Larger transactions chain slots. docs/format/micro_journal.md  (US 10445308, US 11204912, US
+// 10528436)
 #pragma once
 
 #include <cstdint>
@@ -15,36 +16,36 @@ namespace firn::format {
 struct SlotHeader {
   le32 magic;
   le16 version;
-  le16 part;             // Which slot of the chain this is, from 0.
-  le64 commit_id;        // Globally ascending; 0 never.
-  le64 epoch;            // Of the superblock; slots of other epochs are void.
-  le16 parts;            // Slots of the chain.
+  le16 part;       // Which slot of the chain this is, from 0.
+  le64 commit_id;  // Globally ascending; 0 never.
+  le64 epoch;      // Of the superblock; slots of other epochs are void.
+  le16 parts;      // Slots of the chain.
   le16 reserved0;
-  le32 payload_bytes;    // In this slot.
+  le32 payload_bytes;  // In this slot.
   le32 payload_crc;
   le32 reserved1;
   le64 reserved2;
   le64 reserved3;
   le32 reserved4;
-  le32 header_crc;       // Of bytes [0, 60), seeded with the pool's uuid.
+  le32 header_crc;  // Of bytes [0, 60), seeded with the pool's uuid.
 };
 static_assert(OnDisk<SlotHeader, 64>);
 inline constexpr uint32_t kSlotMagic = 0x314a4d46;  // "FMJ1"
 inline constexpr uint16_t kSlotPartsMax = 4096;
 
 void seal(const Uuid& uuid, SlotHeader& header, View payload);
-// A slot that is valid for this pool and epoch, or nothing: a torn, empty or foreign slot is no error, it
-// is a transaction that never happened.
+// A slot that is valid for this pool and epoch, or nothing: a torn, empty or foreign slot is no
+// error, it is a transaction that never happened.
 bool read_slot(const Uuid& uuid, uint64_t epoch, View slot, SlotHeader& header);
 
-// The payload, joined over the chain, is a row of page records: after this transaction page P has checksum
-// C, and these 8-byte words of it have these values.
+// The payload, joined over the chain, is a row of page records: after this transaction page P has
+// checksum C, and these 8-byte words of it have these values.
 //   PageRecord, then `runs` times { WordRun, words * 8 bytes }
 struct PageRecord {
   le64 page;
-  le32 crc;      // page_crc (info_crc for an info page) of the page after this transaction.
+  le32 crc;  // page_crc (info_crc for an info page) of the page after this transaction.
   le16 runs;
-  le16 flags;    // Bit 0: fresh, the page starts from zeroes and not from what is at home.
+  le16 flags;  // Bit 0: fresh, the page starts from zeroes and not from what is at home.
 };
 struct WordRun {
   le16 first;

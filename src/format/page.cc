@@ -42,8 +42,8 @@ Result<void> check_info_page(const Uuid& uuid, PageNo page, View content) {
     const auto kind = static_cast<uint8_t>(info.kind);
     if (kind > kPageKindMax || static_cast<uint8_t>(info.level) > kLevelMax || info.flags != 0 ||
         info.reserved != 0) {
-      return fail(Errc::corrupt, "metadata page {}: the entry of page {} is impossible (kind {})", page,
-                  page + 1 + i, kind);
+      return fail(Errc::corrupt, "metadata page {}: the entry of page {} is impossible (kind {})",
+                  page, page + 1 + i, kind);
     }
   }
   return ok;

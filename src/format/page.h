@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Metadata pages: how the file `meta` is divided, what kinds of pages there are, and the page-info page
-// that keeps the checksum of its neighbours apart from them. docs/format/page.md
+// Metadata pages: how the file `meta` is divided, what kinds of pages there are, and the page-info
+// page that keeps the checksum of its neighbours apart from them. docs/format/page.md
 //
-// `meta` is a row of groups of 256 pages. The first page of a group is its info page: one 16-byte entry for
-// each of the other 255. Keeping checksums apart detects rot, tears, misdirected *and* lost writes.
+// `meta` is a row of groups of 256 pages. The first page of a group is its info page: one 16-byte
+// entry for each of the other 255. Keeping checksums apart detects rot, tears, misdirected *and*
+// lost writes.
 #pragma once
 
 #include <array>
@@ -20,8 +21,8 @@ using Uuid = std::array<std::byte, 16>;
 
 inline constexpr uint64_t kGroupPages = 256;
 inline constexpr uint64_t kGroupEntries = kGroupPages - 1;
-inline constexpr PageNo kNoPage = 0;   // Page 0 is the first info page: nothing ever refers to it.
-inline constexpr PageNo kRootPage = 1; // The pool root.
+inline constexpr PageNo kNoPage = 0;    // Page 0 is the first info page: nothing ever refers to it.
+inline constexpr PageNo kRootPage = 1;  // The pool root.
 inline constexpr PageNo kPageNoMax = (PageNo{1} << 44) - 1;
 
 // Explicit, never reused; 0 is never a kind, so zeroed space is not a record.
@@ -41,19 +42,19 @@ constexpr PageNo info_page_of(PageNo page) { return page - page % kGroupPages; }
 constexpr size_t info_entry_of(PageNo page) { return page % kGroupPages - 1; }
 
 struct PageInfo {
-  le32 crc;              // page_crc() of the page's content; of a free page: 0.
-  std::byte kind{};      // PageKind.
-  std::byte level{};     // Of an index page: 1 when it points to leaves, 2 above, ...
-  le16 flags;            // Zero.
-  le32 family;           // Of map and its index pages; 0 for the pool's own.
+  le32 crc;           // page_crc() of the page's content; of a free page: 0.
+  std::byte kind{};   // PageKind.
+  std::byte level{};  // Of an index page: 1 when it points to leaves, 2 above, ...
+  le16 flags;         // Zero.
+  le32 family;        // Of map and its index pages; 0 for the pool's own.
   le32 reserved;
 };
 static_assert(OnDisk<PageInfo, 16>);
 
 struct InfoPage {
   le32 magic;
-  le32 crc;  // info_crc(): of bytes [8, 4096), seeded like page_crc.
-  le64 page; // Its own number.
+  le32 crc;   // info_crc(): of bytes [8, 4096), seeded like page_crc.
+  le64 page;  // Its own number.
   std::array<PageInfo, kGroupEntries> entries{};
 };
 static_assert(OnDisk<InfoPage, kPageBytes>);
@@ -77,6 +78,6 @@ uint64_t encode(IndexEntry entry);
 Result<IndexEntry> decode_index_entry(uint64_t raw);
 
 inline constexpr uint64_t kFanout = 512;  // Entries of an index or map page.
-inline constexpr uint8_t kLevelMax = 4;   // 512^4 grains of 4 KiB behind one level-3 index: 256 TiB.
+inline constexpr uint8_t kLevelMax = 4;  // 512^4 grains of 4 KiB behind one level-3 index: 256 TiB.
 
 }  // namespace firn::format

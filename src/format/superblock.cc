@@ -11,7 +11,8 @@ constexpr size_t kCovered = 12;  // The checksum covers everything behind itself
 Result<void> check_geometry(const Superblock& superblock) {
   if (superblock.block_shift != std::byte{20} || superblock.grain_shift != std::byte{12} ||
       superblock.page_shift != std::byte{12}) {
-    return fail(Errc::unsupported, "superblock: block, grain or page size is not 1 MiB, 4 KiB, 4 KiB");
+    return fail(Errc::unsupported,
+                "superblock: block, grain or page size is not 1 MiB, 4 KiB, 4 KiB");
   }
   const uint64_t slot_bytes = superblock.journal_slot_bytes;
   const uint64_t slots = superblock.journal_slots;

@@ -12,8 +12,10 @@ using format::BlockEntry;
 using format::kBlocksPerPage;
 
 Blocks::Blocks(PageStore& pages, PageRef root, File& data)
-    : pages_(pages), data_(data),
-      table_(pages, std::move(root), offsetof(format::PoolRoot, block_table), PageKind::block_table) {}
+    : pages_(pages),
+      data_(data),
+      table_(pages, std::move(root), offsetof(format::PoolRoot, block_table),
+             PageKind::block_table) {}
 
 BlockEntry Blocks::entry_of(const PageRef& page, BlockNo block) const {
   return firn::load<BlockEntry>(page.view().subspan(block % kBlocksPerPage * sizeof(BlockEntry)));
@@ -25,7 +27,8 @@ void Blocks::put_entry(const PageRef& page, BlockNo block, const BlockEntry& ent
   const size_t first = block % kBlocksPerPage * sizeof(BlockEntry);
   for (size_t at = 0; at < sizeof(BlockEntry); at += 8) {
     const View now = view_of(entry).subspan(at, 8);
-    if (!std::ranges::equal(now, view_of(old).subspan(at, 8))) pages_.set_bytes(page, first + at, now);
+    if (!std::ranges::equal(now, view_of(old).subspan(at, 8)))
+      pages_.set_bytes(page, first + at, now);
   }
 }
 
@@ -239,8 +242,9 @@ void Blocks::give_back(const OpenBlock& open) {
   Summary& summary = summaries_[open.block];
   CHECK(summary.taken && !summary.freeing);
   summary.taken = false;
-  const auto unsettled = std::find_if(freed_grains_.rbegin(), freed_grains_.rend(),
-                                      [&](const Freed& freed) { return freed.block == open.block; });
+  const auto unsettled =
+      std::find_if(freed_grains_.rbegin(), freed_grains_.rend(),
+                   [&](const Freed& freed) { return freed.block == open.block; });
   if (summary.state == BlockState::raw && unsettled != freed_grains_.rend()) {
     count(summary, -1);
     summary.freeing = true;  // S3: it emptied in its layer's hand, and that is not durable yet.
@@ -302,7 +306,8 @@ void Blocks::mark_free(const PageRef& page, uint64_t grain) {
   BlockEntry entry = entry_of(page, block);
   le64& word = entry.bitmap[grain % kBlockGrains / 64];
   const uint64_t bit = uint64_t{1} << (grain % 64);
-  CHECK(summary.state == BlockState::allocated && (word & bit) != 0, "grain {} is freed twice", grain);
+  CHECK(summary.state == BlockState::allocated && (word & bit) != 0, "grain {} is freed twice",
+        grain);
   word = word & ~bit;
   count(summary, -1);
   --summary.used;
@@ -330,7 +335,7 @@ void Blocks::mark_free(const PageRef& page, uint64_t grain) {
 
 Result<bool> Blocks::format_one(Io& io) {
   settle();
-  if (raw_.empty()) return false;
+  const auto only = formatting_.lock(io);
   const auto admission = TRY(pages_.admit(io));
   if (raw_.empty()) return false;
   const BlockNo block = raw_.front();

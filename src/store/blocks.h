@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Storage blocks: who has which MiB of the data file, and what state the free ones are in. Free space is
-// kept in two structures, formatted (READY) and yet to be formatted (RAW); a write formats RAW space itself
-// only when READY space does not suffice. Source: US 9747298.
+// Storage blocks: who has which MiB of the data file, and what state the free ones are in. Free
+// space is kept in two structures, formatted (READY) and yet to be formatted (RAW); a write formats
+// RAW space itself only when READY space does not suffice. Source: US 9747298.
 //
-//   ALLOCATED -- last grain freed --> FREEING -- that commit durable --> RAW -- zeroes written --> READY
-//   READY or RAW -- taken by a writing layer --> ALLOCATED          anything -- EIO on formatting --> BAD
+//   ALLOCATED -- last grain freed --> FREEING -- that commit durable --> RAW -- zeroes written -->
+//   READY READY or RAW -- taken by a writing layer --> ALLOCATED          anything -- EIO on
+//   formatting --> BAD
 //
 //  S1  ALLOCATED on disk if and only if `used` > 0, and `used` counts the bits of the bitmap.
 //  S2  allocated + freeing + raw + ready + bad == capacity, at every moment between two waits.
@@ -31,11 +32,12 @@ struct BlockCounters {
   uint64_t allocated = 0, freeing = 0, raw = 0, ready = 0, bad = 0;  // Blocks.
   uint64_t used_grains = 0;
   uint64_t inline_formatted_bytes = 0;
-  uint64_t inline_format_writes = 0;   // Takes that had to format.
+  uint64_t inline_format_writes = 0;  // Takes that had to format.
   uint64_t background_formatted_bytes = 0;
 };
 
-// A block being filled by one layer: the grains of it that were free when it was taken, handed out once.
+// A block being filled by one layer: the grains of it that were free when it was taken, handed out
+// once.
 struct OpenBlock {
   BlockNo block = kNoBlock;
   uint32_t generation = 0;
@@ -57,8 +59,9 @@ class Blocks {
   Result<void> load(Io& io);
   Result<void> extend(Io& io, uint64_t blocks);
 
-  // A block for `family` to fill: READY, else RAW formatted now, else holes in the family's own blocks.
-  // Errc::no_space. The block is the caller's until it is assigned by mark_used or handed back.
+  // A block for `family` to fill: READY, else RAW formatted now, else holes in the family's own
+  // blocks. Errc::no_space. The block is the caller's until it is assigned by mark_used or handed
+  // back.
   Result<OpenBlock> take(Io& io, uint32_t family);
   void give_back(const OpenBlock& open);
   // The block that a layer was filling before a restart, if it still has room and is the family's.
@@ -77,7 +80,8 @@ class Blocks {
 
   // Formats one RAW block in the background: zeroes, then READY. False when there is none to do.
   Result<bool> format_one(Io& io);
-  // What freed blocks became durable since: FREEING -> RAW. Cheap; called by take() and format_one().
+  // What freed blocks became durable since: FREEING -> RAW. Cheap; called by take() and
+  // format_one().
   void settle();
 
   const BlockCounters& counters() const { return counters_; }
@@ -85,11 +89,13 @@ class Blocks {
   // For the check: what memory believes.
   BlockState state_of(BlockNo block) const { return summaries_[block].state; }
   PageTree& table() { return table_; }
+  // Held while the formatter changes the table; whoever must have it stand still takes it.
+  Mutex& formatting() { return formatting_; }
 
  private:
   struct Summary {
     BlockState state = BlockState::raw;
-    bool taken = false;      // In somebody's hand: being formatted or filled for the first time.
+    bool taken = false;  // In somebody's hand: being formatted or filled for the first time.
     bool freeing = false;
     uint16_t used = 0;
     uint32_t family = 0;
@@ -113,12 +119,13 @@ class Blocks {
   File& data_;
   PageTree table_;
   std::vector<Summary> summaries_;
-  std::deque<BlockNo> raw_;        // Oldest first.
+  std::deque<BlockNo> raw_;  // Oldest first.
   std::deque<BlockNo> ready_;
-  std::deque<Freed> freeing_;      // Ascending ids.
-  std::deque<Freed> freed_grains_; // Blocks with grains whose freeing is not durable yet.
+  std::deque<Freed> freeing_;       // Ascending ids.
+  std::deque<Freed> freed_grains_;  // Blocks with grains whose freeing is not durable yet.
   BlockNo hole_hint_ = 0;
   WaitList taken_;
+  Mutex formatting_;
   BlockCounters counters_;
 };
 

@@ -10,7 +10,12 @@ using format::SlotHeader;
 
 Journal::Journal(Region& region, JournalShape shape, const format::Uuid& uuid, uint64_t epoch,
                  CommitIds& ids)
-    : region_(region), shape_(shape), uuid_(uuid), epoch_(epoch), ids_(ids), free_slots_(shape.slots) {
+    : region_(region),
+      shape_(shape),
+      uuid_(uuid),
+      epoch_(epoch),
+      ids_(ids),
+      free_slots_(shape.slots) {
   CHECK(shape.slot_bytes > sizeof(SlotHeader) && shape.slots >= 2);
   CHECK(shape.first_byte + shape.slot_bytes * shape.slots <= region.size());
 }
@@ -26,9 +31,10 @@ Result<uint64_t> Journal::write(Io& io, View payload) {
   const uint64_t id = ids_.take();
   AlignedBuffer image(parts * shape_.slot_bytes);
   for (uint64_t part = 0; part < parts; ++part) {
-    const View piece = payload.subspan(
-        part * payload_bytes_per_slot(),
-        std::min<uint64_t>(payload_bytes_per_slot(), payload.size() - part * payload_bytes_per_slot()));
+    const View piece =
+        payload.subspan(part * payload_bytes_per_slot(),
+                        std::min<uint64_t>(payload_bytes_per_slot(),
+                                           payload.size() - part * payload_bytes_per_slot()));
     const Bytes slot = image.bytes().subspan(part * shape_.slot_bytes, shape_.slot_bytes);
     SlotHeader header;
     header.part = static_cast<uint16_t>(part);

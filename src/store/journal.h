@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// The micro-journal ring: transactions go in under ascending commit ids, and their slots come back when
-// their home pages are durable. Source: US 10445308, US 11204912, US 10528436.
+// The micro-journal ring: transactions go in under ascending commit ids, and their slots come back
+// when their home pages are durable. Source: US 10445308, US 11204912, US 10528436.
 //
-// A transaction's slots go FREE -> TAKEN (written) -> APPLYING (committed; home pages not all written) ->
-// IN FLIGHT (home pages written) -> FREE, all in-flight ones in one step at a later commit.
+// A transaction's slots go FREE -> TAKEN (written) -> APPLYING (committed; home pages not all
+// written) -> IN FLIGHT (home pages written) -> FREE, all in-flight ones in one step at a later
+// commit.
 //
 //  J1  A slot holds entries of one transaction only.
-//  J2  Slots are recycled first in, first out: while a transaction is valid, so is every later one. (Last
+//  J2  Slots are recycled first in, first out: while a transaction is valid, so is every later one.
+//  (Last
 //      in, first out replays an old transaction over a newer one.)
 //  J3  Commit ids are unique and ascend in the order of commits; they never cross an epoch.
 //  J4  A transaction is durable when commit() has returned; all of it or nothing is replayed.
-//  J5  Slots of in-flight transactions are freed only by a commit that began after their home writes ended
+//  J5  Slots of in-flight transactions are freed only by a commit that began after their home
+//  writes ended
 //      and that covers the home medium too (the caller's duty, see commit()).
 #pragma once
 
@@ -43,9 +46,10 @@ struct JournalShape {
 
 class Journal {
  public:
-  // `epoch` must be new for this region: nothing in it is replayed any more. Several journals may share
-  // `ids` and a region, each with slots of its own; each belongs to one thread.
-  Journal(Region& region, JournalShape shape, const format::Uuid& uuid, uint64_t epoch, CommitIds& ids);
+  // `epoch` must be new for this region: nothing in it is replayed any more. Several journals may
+  // share `ids` and a region, each with slots of its own; each belongs to one thread.
+  Journal(Region& region, JournalShape shape, const format::Uuid& uuid, uint64_t epoch,
+          CommitIds& ids);
 
   uint64_t slots_for(uint64_t payload_bytes) const;
   uint64_t free_slots() const { return free_slots_; }
@@ -55,10 +59,11 @@ class Journal {
   // Writes a transaction into free slots; not yet durable. The payload must need no more than
   // free_slots() (CHECK) and is not empty. Returns its commit id.
   Result<uint64_t> write(Io& io, View payload);
-  // Makes all written transactions durable, and frees those up to `home_durable`: the caller vouches that
-  // their home pages are durable by now (J5). 0: none.
+  // Makes all written transactions durable, and frees those up to `home_durable`: the caller
+  // vouches that their home pages are durable by now (J5). 0: none.
   Result<void> commit(Io& io, uint64_t home_durable);
-  // All home pages of transactions up to `id` are written (not necessarily durable): they are in flight.
+  // All home pages of transactions up to `id` are written (not necessarily durable): they are in
+  // flight.
   void applied(uint64_t id);
   uint64_t applied() const { return applied_; }
 
@@ -93,8 +98,8 @@ struct Replayed {
   uint64_t id = 0;
   std::vector<std::byte> payload;
 };
-// All valid, complete transactions of `epoch`, in ascending order of commit id. Gaps do not end it: a slow
-// writer may hold an old id while newer ones are recycled.
+// All valid, complete transactions of `epoch`, in ascending order of commit id. Gaps do not end it:
+// a slow writer may hold an old id while newer ones are recycled.
 Result<std::vector<Replayed>> find_transactions(Io& io, Region& region, JournalShape shape,
                                                 const format::Uuid& uuid, uint64_t epoch);
 

@@ -5,11 +5,12 @@
 //   idle      clean and unpinned; may be evicted
 //   pending   changed since the last commit began: its words are marked in `changed`
 //   dirty     changed by a commit whose home write has not happened: oldest_unhomed..newest
-// A commit (commit_once) takes all pending words of all pages in one stroke (take_changes, no waiting),
-// flushes guest data (W2), writes the transaction (W3) and commits the journal (W4). A home round
-// (write_home) copies page images in the same stroke in which a commit takes changes, so that the images
-// are exactly what that commit makes durable (G2); it writes them after the commit (W5). The next commit
-// flushes `meta` beside the journal and frees the slots of all transactions whose pages are home (W6).
+// A commit (commit_once) takes all pending words of all pages in one stroke (take_changes, no
+// waiting), flushes guest data (W2), writes the transaction (W3) and commits the journal (W4). A
+// home round (write_home) copies page images in the same stroke in which a commit takes changes, so
+// that the images are exactly what that commit makes durable (G2); it writes them after the commit
+// (W5). The next commit flushes `meta` beside the journal and frees the slots of all transactions
+// whose pages are home (W6).
 //
 // A torn home write is harmless: every word in which the old and the new image differ belongs to a
 // transaction that is still in the ring, and replay puts it right before the checksum is looked at.
@@ -23,9 +24,9 @@
 namespace firn::store {
 
 using format::InfoPage;
-using format::PageInfo;
 using format::kGroupPages;
 using format::kPageWords;
+using format::PageInfo;
 
 PageRef::PageRef(PageStore* store, Page* page) : store_(store), page_(page) {
   if (page->pins++ == 0 && List<Page, &Page::idle>::contains(page)) store->idle_.remove(page);
@@ -43,8 +44,13 @@ PageReservation::~PageReservation() {
 
 PageStore::PageStore(File& meta, Journal& journal, CommitIds& ids, const format::Uuid& uuid,
                      Config config, BeforeJournal before_journal)
-    : meta_(meta), journal_(journal), ids_(ids), uuid_(uuid), config_(config),
-      before_journal_(std::move(before_journal)), groups_(config.groups) {}
+    : meta_(meta),
+      journal_(journal),
+      ids_(ids),
+      uuid_(uuid),
+      config_(config),
+      before_journal_(std::move(before_journal)),
+      groups_(config.groups) {}
 
 PageStore::~PageStore() = default;
 
@@ -95,8 +101,8 @@ Page& PageStore::info_page(PageNo page) const {
 
 PageInfo PageStore::info(PageNo page) const {
   const View content = info_page(page).content.bytes();
-  return load<PageInfo>(
-      content.subspan(offsetof(InfoPage, entries) + format::info_entry_of(page) * sizeof(PageInfo)));
+  return load<PageInfo>(content.subspan(offsetof(InfoPage, entries) +
+                                        format::info_entry_of(page) * sizeof(PageInfo)));
 }
 
 void PageStore::set_info(PageNo page, const PageInfo& info) {
@@ -116,8 +122,8 @@ Result<void> PageStore::check_form(PageNo page, PageKind kind, View content) con
       for (size_t i = 0; i < format::kFanout; ++i) {
         const auto entry = TRY(format::decode_index_entry(load<le64>(content.subspan(i * 8))));
         if (entry.page >= groups_ * kGroupPages) {
-          return fail(Errc::corrupt, "metadata page {}: entry {} points to page {}, beyond the end", page,
-                      i, entry.page);
+          return fail(Errc::corrupt, "metadata page {}: entry {} points to page {}, beyond the end",
+                      page, i, entry.page);
         }
       }
       return ok;
@@ -217,7 +223,8 @@ void PageStore::set_bytes(const PageRef& page, size_t at, View bytes) {
   mark_changed(*page.page_, at / 8, bytes.size() / 8);
 }
 
-PageRef PageStore::born(PageReservation reservation, PageKind kind, uint8_t level, uint32_t family) {
+PageRef PageStore::born(PageReservation reservation, PageKind kind, uint8_t level,
+                        uint32_t family) {
   CHECK(reservation);
   const PageNo no = reservation.page_;
   reservation.store_ = nullptr;
@@ -287,7 +294,8 @@ Result<void> PageStore::grow(Io& io) {
     const uint64_t more = std::clamp<uint64_t>(groups_ / 8, 4, 64);
     const AlignedBuffer zeroes(kGroupPages * kPageBytes);
     std::memset(zeroes.data(), 0, zeroes.size());
-    for (uint64_t i = 0; i < more; ++i) {  // Written, so that a home write changes no file metadata.
+    for (uint64_t i = 0; i < more;
+         ++i) {  // Written, so that a home write changes no file metadata.
       TRY(io.write(meta_, (groups_ + i) * zeroes.size(), zeroes.bytes()));
     }
     TRY(io.flush(meta_));
@@ -453,8 +461,8 @@ Result<void> PageStore::flush_home(Io& io) {
 
 Result<void> PageStore::write_transaction(Io& io, uint64_t id, View payload) {
   if (journal_.slots_for(payload.size()) > journal_.free_slots()) {
-    return fail(Errc::no_space, "journal: a transaction of {} bytes found {} free slots", payload.size(),
-                journal_.free_slots());
+    return fail(Errc::no_space, "journal: a transaction of {} bytes found {} free slots",
+                payload.size(), journal_.free_slots());
   }
   const uint64_t given = TRY(journal_.write(io, payload));
   CHECK(given == id, "two committers");
@@ -473,7 +481,7 @@ Result<void> PageStore::commit_once(Io& io) {
   Result<void> done = payload.empty() ? Result<void>() : write_transaction(io, id, payload);
   if (done) done = before_journal_(io);
 #else
-  Result<void> done = before_journal_(io);  // W2
+  Result<void> done = before_journal_(io);                                  // W2
   if (done && !payload.empty()) done = write_transaction(io, id, payload);  // W3
 #endif
   committing_bytes_ = 0;
@@ -554,7 +562,8 @@ void PageStore::settle(const Capture& capture) {
   for (const Capture::Image& image : capture.images) {
     Page* const page = lookup(image.page);
     // Freed meanwhile, or freed and born again: the new page has a later first change.
-    if (page == nullptr || page->oldest_unhomed == 0 || page->oldest_unhomed > image.newest) continue;
+    if (page == nullptr || page->oldest_unhomed == 0 || page->oldest_unhomed > image.newest)
+      continue;
     dirty_.remove(page);
     if (page->newest > image.newest) {
       page->oldest_unhomed = image.newest + 1;

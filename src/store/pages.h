@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The page store: metadata pages of `meta` in a bounded cache, changed by transactions. What changed since
-// the last commit becomes one transaction; what is committed is written home later.
+// The page store: metadata pages of `meta` in a bounded cache, changed by transactions. What
+// changed since the last commit becomes one transaction; what is committed is written home later.
 //
-//  G1  Changes made between two io. calls of a fiber are one atom: a commit takes all of them or none.
-//  G2  A page is written home only in a state that is committed (redo before home).
-//  G3  A page that comes from disk passed its checksum, kept apart from it, and its own form; else
+//  G1  Changes made between two io. calls of a fiber are one atom: a commit takes all of them or
+//  none. G2  A page is written home only in a state that is committed (redo before home). G3  A
+//  page that comes from disk passed its checksum, kept apart from it, and its own form; else
 //      Errc::corrupt naming it. It is never served.
 //  G4  A freed page is not given out again before the freeing is durable.
-//  G5  Memory: pages in use beyond `cache_pages` are only those pinned or not yet home. Info pages stay
+//  G5  Memory: pages in use beyond `cache_pages` are only those pinned or not yet home. Info pages
+//  stay
 //      resident: 1/255 of the metadata (8.5 MiB for each TiB mapped).
-//  G6  After an error of the journal or of a home write the store is fenced: it changes nothing more.
+//  G6  After an error of the journal or of a home write the store is fenced: it changes nothing
+//  more.
 #pragma once
 
 #include <cstdint>
@@ -39,13 +41,13 @@ struct Page {
   uint64_t newest = 0;                // Last commit that changed it.
   uint32_t pins = 0;
   uint32_t changed_words = 0;
-  bool pending = false;               // In the next commit.
-  bool fresh = false;                 // Its record starts from zeroes.
+  bool pending = false;  // In the next commit.
+  bool fresh = false;    // Its record starts from zeroes.
   bool loading = false;
-  bool resident = false;              // Info page: never evicted.
-  Links<Page> idle;                   // Clean and unpinned, oldest first.
-  Links<Page> dirty;                  // Not home, by oldest_unhomed.
-  Links<Page> changing;               // Pending.
+  bool resident = false;  // Info page: never evicted.
+  Links<Page> idle;       // Clean and unpinned, oldest first.
+  Links<Page> dirty;      // Not home, by oldest_unhomed.
+  Links<Page> changing;   // Pending.
 };
 
 class PageStore;
@@ -111,8 +113,8 @@ class PageStore {
  public:
   struct Config {
     uint64_t cache_pages = 16384;
-    uint64_t grains = 0;       // Of the pool: map entries beyond it are corrupt.
-    uint64_t groups = 0;       // Of `meta` as the pool root says.
+    uint64_t grains = 0;  // Of the pool: map entries beyond it are corrupt.
+    uint64_t groups = 0;  // Of `meta` as the pool root says.
     bool read_only = false;
   };
   // What a commit does between taking the changes and writing them: W2, the flush of guest data.
@@ -125,11 +127,14 @@ class PageStore {
   // --- opening, before anything else, in this order.
   // Applies the transactions in memory.
   Result<void> replay(Io& io, const std::vector<Replayed>& transactions);
-  // Reads the pool root and every info page, builds the map of free pages, and verifies what was replayed.
+  // Reads the pool root and every info page, builds the map of free pages, and verifies what was
+  // replayed.
   Result<format::PoolRoot> load_info(Io& io);
-  // Writes everything replayed home and makes it durable, so that the epoch may end. No journal needed.
+  // Writes everything replayed home and makes it durable, so that the epoch may end. No journal
+  // needed.
   Result<void> settle_replay(Io& io);
-  // Instead of the three above, for a new `meta` of one group: its info page and pool root, written home.
+  // Instead of the three above, for a new `meta` of one group: its info page and pool root, written
+  // home.
   Result<void> format_first_group(Io& io, const format::PoolRoot& root);
 
   // --- pages
@@ -150,8 +155,8 @@ class PageStore {
   // --- durability
   // One commit of everything changed before this call (W2 to W4). Callers share runs.
   Result<void> commit(Io& io);
-  // Keeps a change of up to `bytes` of journal from overrunning the ring: waits until there is room and
-  // holds it until the admission is dropped.
+  // Keeps a change of up to `bytes` of journal from overrunning the ring: waits until there is room
+  // and holds it until the admission is dropped.
   class Admission;
   Result<Admission> admit(Io& io, uint64_t bytes = kAdmissionBytes);
   static constexpr uint64_t kAdmissionBytes = 40 * 1024;
@@ -161,13 +166,13 @@ class PageStore {
   Result<void> write_all_home(Io& io);  // Until quiet(): the next open replays nothing.
   static constexpr size_t kRoundPages = 256;
   bool wants_write_home() const;
-  bool quiet() const;           // Nothing pending, nothing to write home, nothing in flight.
+  bool quiet() const;  // Nothing pending, nothing to write home, nothing in flight.
   bool has_pending() const { return !changing_.empty(); }
-  WaitList& work() { return work_; }  // Woken when quiet() ends.
+  WaitList& work() { return work_; }      // Woken when quiet() ends.
   WaitList& urgent() { return urgent_; }  // Woken when wants_write_home() begins.
 
-  // The id of the commit that will carry a change made now, and the last one that is durable: what was
-  // freed under id n may be reused once n <= durable_id().
+  // The id of the commit that will carry a change made now, and the last one that is durable: what
+  // was freed under id n may be reused once n <= durable_id().
   uint64_t next_change_id() const { return taken_id_ + 1; }
   uint64_t durable_id() const { return durable_id_; }
 
@@ -175,7 +180,7 @@ class PageStore {
   Result<void> fenced() const;
   bool is_fenced() const { return fenced_; }
   bool wants_group() const { return free_pages_ < kGroupEntriesLow; }
-  Result<void> grow(Io& io);    // Adds page groups to `meta`, ahead of need.
+  Result<void> grow(Io& io);  // Adds page groups to `meta`, ahead of need.
   static constexpr uint64_t kGroupEntriesLow = 512;
   // Nobody but the caller's one reference holds the page.
   bool sole_pin(const PageRef& page) const { return page.page_->pins == 1; }
@@ -238,19 +243,19 @@ class PageStore {
   List<Page, &Page::idle> idle_;
   List<Page, &Page::dirty> dirty_;
   List<Page, &Page::changing> changing_;
-  std::vector<Page*> info_pages_;       // By group.
-  std::vector<uint64_t> free_map_;      // A bit for each page: may be given out.
+  std::vector<Page*> info_pages_;                        // By group.
+  std::vector<uint64_t> free_map_;                       // A bit for each page: may be given out.
   std::vector<std::pair<PageNo, uint64_t>> quarantine_;  // Freed, and by which commit (G4).
-  std::unordered_map<PageNo, uint32_t> replayed_;  // Checksums that replay promises.
+  std::unordered_map<PageNo, uint32_t> replayed_;        // Checksums that replay promises.
   uint64_t free_hint_ = 0;
   uint64_t free_pages_ = 0;
   uint64_t used_pages_ = 0;
   uint64_t groups_;
-  uint64_t pending_bytes_ = 0;          // Upper bound of the next payload.
-  uint64_t committing_bytes_ = 0;       // Taken for a commit, not yet in slots.
+  uint64_t pending_bytes_ = 0;     // Upper bound of the next payload.
+  uint64_t committing_bytes_ = 0;  // Taken for a commit, not yet in slots.
   uint64_t admitted_bytes_ = 0;
-  Capture* capture_wanted_ = nullptr;   // Filled by the next commit that begins.
-  uint64_t taken_id_ = 0;               // Last commit whose changes are taken.
+  Capture* capture_wanted_ = nullptr;  // Filled by the next commit that begins.
+  uint64_t taken_id_ = 0;              // Last commit whose changes are taken.
   uint64_t durable_id_ = 0;
   bool home_unflushed_ = false;
   bool fenced_ = false;
@@ -260,8 +265,8 @@ class PageStore {
   bool homing_ = false;
   WaitList homing_done_;
   WaitList space_;
-  Io* space_io_ = nullptr;              // Whose fibers wait for space.
-  WaitList work_loads_;                 // For a page that somebody else is reading.
+  Io* space_io_ = nullptr;  // Whose fibers wait for space.
+  WaitList work_loads_;     // For a page that somebody else is reading.
   WaitList work_;
   WaitList urgent_;
   PageCounters counters_;

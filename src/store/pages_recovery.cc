@@ -8,11 +8,12 @@
 namespace firn::store {
 
 using format::InfoPage;
-using format::PageInfo;
 using format::kGroupPages;
+using format::PageInfo;
 
-// Applies one transaction's records to pages in memory. The base of a page is what is at home, torn or not:
-// every word in which it may be torn is rewritten by a transaction that is still in the ring.
+// Applies one transaction's records to pages in memory. The base of a page is what is at home, torn
+// or not: every word in which it may be torn is rewritten by a transaction that is still in the
+// ring.
 class PageStore::ReplaySink final : public format::RecordSink {
  public:
   ReplaySink(PageStore& store, Io& io) : store_(store), io_(io) {}
@@ -104,8 +105,8 @@ Result<format::PoolRoot> PageStore::load_info(Io& io) {
   return root;
 }
 
-// A page that replay could not make whole is left as it is at home, where its checksum gives it away to
-// whoever needs it (G3); the rest of the pool opens.
+// A page that replay could not make whole is left as it is at home, where its checksum gives it
+// away to whoever needs it (G3); the rest of the pool opens.
 Result<void> PageStore::verify_replayed() {
   for (const auto& [no, crc] : replayed_) {
     Page* const page = lookup(no);
@@ -123,11 +124,12 @@ Result<void> PageStore::verify_replayed() {
     const bool whole = actual == crc && actual == expected.crc;
     if (whole && check_form(no, kind, page->content.bytes())) continue;
     if (no == format::kRootPage) {
-      return fail(Errc::corrupt, "pool root in '{}': crc {:08x}, expected {:08x}", meta_.name(), actual,
-                  expected.crc.get());
+      return fail(Errc::corrupt, "pool root in '{}': crc {:08x}, expected {:08x}", meta_.name(),
+                  actual, expected.crc.get());
     }
-    log(LogLevel::error, "metadata page {} in '{}' is corrupt: crc {:08x} after replay, expected {:08x}",
-        no, meta_.name(), actual, expected.crc.get());
+    log(LogLevel::error,
+        "metadata page {} in '{}' is corrupt: crc {:08x} after replay, expected {:08x}", no,
+        meta_.name(), actual, expected.crc.get());
     drop(*page);
   }
   replayed_.clear();

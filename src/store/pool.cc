@@ -8,8 +8,9 @@
 //   W4  the journal is flushed: the guest's flush may be acknowledged
 //   W5  changed pages are written home, later and together
 //   W6  `meta` is flushed beside a later W4; only then the journal slots are used again
-// A grain is mapped in memory after W1, so W3 never names a grain whose data is not covered by the W2
-// before it. Opening runs: replay, home writes, flush, new epoch in both superblocks, and only then work.
+// A grain is mapped in memory after W1, so W3 never names a grain whose data is not covered by the
+// W2 before it. Opening runs: replay, home writes, flush, new epoch in both superblocks, and only
+// then work.
 #include "store/pool.h"
 
 #include "base/log.h"
@@ -22,7 +23,8 @@
 namespace firn::store {
 
 struct Pool::Impl {
-  Impl(std::string path, const PoolSettings& wanted) : directory(std::move(path)), settings(wanted) {}
+  Impl(std::string path, const PoolSettings& wanted)
+      : directory(std::move(path)), settings(wanted) {}
 
   std::string directory;
   PoolSettings settings;
@@ -76,8 +78,10 @@ Result<void> Pool::create(Io& io, const std::string& directory, const PoolShape&
 Result<void> Pool::Impl::open_files(Io& io) {
   auto found = io.open(superblock_path(directory), {.writable = !settings.read_only});
   if (!found && found.error().code == Errc::not_found) {
-    return fail(Errc::not_found, "'{}' is not a pool: it has no superblock; make one with "
-                "'firn pool create'", directory);
+    return fail(Errc::not_found,
+                "'{}' is not a pool: it has no superblock; make one with "
+                "'firn pool create'",
+                directory);
   }
   if (!found) return found.error();
   superblock_file = found.take();
@@ -172,7 +176,8 @@ Result<void> Pool::Impl::flush_data(Io& io) {
 #ifndef FIRN_MUTANT_no_data_flush
     const Result<void> flushed = io.flush(*data);
     if (!flushed) {
-      data_flush_failed = true;  // Never retried: the kernel may have dropped what it could not write.
+      data_flush_failed =
+          true;  // Never retried: the kernel may have dropped what it could not write.
       pages->fence(flushed.error());
       return flushed.error();
     }
@@ -225,8 +230,8 @@ void Pool::Impl::run_home_writer(Io& io) {
   }
 }
 
-// Commits what guests left without a flush, and brings an idle pool to rest: everything home, nothing to
-// replay. Sleeps only while there is something to do.
+// Commits what guests left without a flush, and brings an idle pool to rest: everything home,
+// nothing to replay. Sleeps only while there is something to do.
 void Pool::Impl::run_ticker(Io& io) {
   constexpr Duration kTick = std::chrono::milliseconds(100);
   uint64_t seen_id = 0;

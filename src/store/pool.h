@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pool: a directory that holds everything. Owns the superblock, the metadata pages, the journal, the
-// block table and the data file; knows nothing of disks and maps (see disk/).
+// Pool: a directory that holds everything. Owns the superblock, the metadata pages, the journal,
+// the block table and the data file; knows nothing of disks and maps (see disk/).
 //
 // Belongs to the shard that opened it (W1). Every verb names the pool's directory in its errors.
 #pragma once
@@ -23,20 +23,20 @@ class PageStore;
 
 // What is decided once, at creation.
 struct PoolShape {
-  uint64_t bytes = 64 * kGiB;        // Capacity; rounded down to whole storage blocks.
-  std::string data_path;             // Empty: DIR/data. Else a file or block device; DIR/data links to it.
-  std::string journal;               // Empty: DIR/journal. Else "file:PATH" or "pmem:PATH".
+  uint64_t bytes = 64 * kGiB;  // Capacity; rounded down to whole storage blocks.
+  std::string data_path;  // Empty: DIR/data. Else a file or block device; DIR/data links to it.
+  std::string journal;    // Empty: DIR/journal. Else "file:PATH" or "pmem:PATH".
   uint64_t journal_bytes = 16 * kMiB;
   uint64_t journal_slot_bytes = 4 * kKiB;
 };
 
 // What is decided each time it is opened.
 struct PoolSettings {
-  uint64_t cache_bytes = 64 * kMiB;      // Metadata pages kept in memory.
-  uint64_t ready_low_bytes = 256 * kMiB; // The formatter starts below this much READY space ...
-  uint64_t ready_high_bytes = kGiB;      // ... and stops here (never more than 4 % of the pool).
-  bool background = true;                // Run the formatter and the journal's idle drain.
-  bool read_only = false;                // Look only: takes a shared lock, replays into memory.
+  uint64_t cache_bytes = 64 * kMiB;       // Metadata pages kept in memory.
+  uint64_t ready_low_bytes = 256 * kMiB;  // The formatter starts below this much READY space ...
+  uint64_t ready_high_bytes = kGiB;       // ... and stops here (never more than 4 % of the pool).
+  bool background = true;                 // Run the formatter and the journal's idle drain.
+  bool read_only = false;                 // Look only: takes a shared lock, replays into memory.
 };
 
 // A point in time; all byte counts. allocated + freeing + raw + ready + bad == capacity (S2).
@@ -45,40 +45,42 @@ struct PoolInfo {
   std::string uuid;
   uint32_t format_version = 0;
   uint64_t capacity_bytes = 0;
-  uint64_t allocated_bytes = 0;   // Storage blocks that belong to a family.
-  uint64_t used_bytes = 0;        // Grains in use inside them.
+  uint64_t allocated_bytes = 0;  // Storage blocks that belong to a family.
+  uint64_t used_bytes = 0;       // Grains in use inside them.
   uint64_t freeing_bytes = 0;
   uint64_t raw_bytes = 0;
   uint64_t ready_bytes = 0;
   uint64_t bad_bytes = 0;
-  uint64_t metadata_pages = 0;    // 4 KiB pages in use in `meta`.
+  uint64_t metadata_pages = 0;  // 4 KiB pages in use in `meta`.
   uint64_t metadata_capacity_pages = 0;
-  uint64_t cache_pages = 0;       // Of them in memory now.
+  uint64_t cache_pages = 0;  // Of them in memory now.
   uint64_t epoch = 0;
-  uint64_t commits = 0;           // Journal commits since opened.
+  uint64_t commits = 0;  // Journal commits since opened.
   uint64_t transactions = 0;
   uint64_t journal_bytes_written = 0;
   uint64_t replayed_transactions = 0;  // By the last open.
-  uint64_t page_writes = 0;       // Home writes of metadata pages.
+  uint64_t page_writes = 0;            // Home writes of metadata pages.
   uint64_t page_reads = 0;
   uint64_t inline_formatted_bytes = 0;
   uint64_t background_formatted_bytes = 0;
   uint64_t inline_format_writes = 0;
   uint64_t data_flushes = 0;
-  bool fenced = false;            // A flush or the journal failed; writes are refused until reopened.
+  bool fenced = false;  // A flush or the journal failed; writes are refused until reopened.
 };
 
 class Pool {
  public:
-  // Makes DIR (its parent must exist) and everything in it; the superblock last. Errc::exists when DIR
-  // holds a pool already, Errc::invalid when it holds something else.
+  // Makes DIR (its parent must exist) and everything in it; the superblock last. Errc::exists when
+  // DIR holds a pool already, Errc::invalid when it holds something else.
   static Result<void> create(Io& io, const std::string& directory, const PoolShape& shape);
-  // Takes the lock, replays the journal, starts the background fibers. Errc::busy names host and pid of
-  // the holder; Errc::too_new, Errc::corrupt, Errc::not_found say what is wrong with which file.
+  // Takes the lock, replays the journal, starts the background fibers. Errc::busy names host and
+  // pid of the holder; Errc::too_new, Errc::corrupt, Errc::not_found say what is wrong with which
+  // file.
   static Result<std::unique_ptr<Pool>> open(Io& io, const std::string& directory,
                                             const PoolSettings& settings);
   ~Pool();
-  // Writes everything home, so that the next open replays nothing, and releases the lock. Call once.
+  // Writes everything home, so that the next open replays nothing, and releases the lock. Call
+  // once.
   Result<void> close(Io& io);
 
   Result<void> grow(Io& io, uint64_t bytes);
@@ -90,11 +92,11 @@ class Pool {
   PageStore& pages();
   Blocks& blocks();
   File& data();
-  // W2: everything written to the data file by calls that completed before this one is durable. Callers
-  // share runs. A failure fences the pool.
+  // W2: everything written to the data file by calls that completed before this one is durable.
+  // Callers share runs. A failure fences the pool.
   Result<void> flush_data(Io& io);
-  // The guest's flush: W2 for the data, then W3 and W4, one journal commit for all metadata changed so far.
-  // Costs no commit when nothing changed.
+  // The guest's flush: W2 for the data, then W3 and W4, one journal commit for all metadata changed
+  // so far. Costs no commit when nothing changed.
   Result<void> flush(Io& io);
   // Errc::fenced once the pool is fenced; Errc::invalid when it was opened to look only.
   Result<void> writable() const;

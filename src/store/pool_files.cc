@@ -14,7 +14,8 @@ using format::Superblock;
 
 Result<std::unique_ptr<File>> lock_pool(Io& io, const std::string& pool, bool exclusive) {
   auto opened = io.open(lock_path(pool), {.writable = exclusive, .create = exclusive});
-  if (!opened) return fail(Errc::not_found, "'{}' is not a pool: {}", pool, text_of(opened.error()));
+  if (!opened)
+    return fail(Errc::not_found, "'{}' is not a pool: {}", pool, text_of(opened.error()));
   std::unique_ptr<File> file = opened.take();
   const Result<void> locked = io.lock(*file, exclusive);
   if (locked && exclusive) {
@@ -26,8 +27,8 @@ Result<std::unique_ptr<File>> lock_pool(Io& io, const std::string& pool, bool ex
   if (locked.error().code != Errc::busy) return locked.error();
   std::string holder(std::min<uint64_t>(TRY(io.size(*file)), 300), '\0');
   TRY(io.read(*file, 0, std::as_writable_bytes(std::span(holder))));
-  return fail(Errc::busy, "pool '{}' is in use by host and pid {}; stop it, or talk to its socket", pool,
-              holder.empty() ? "unknown" : holder);
+  return fail(Errc::busy, "pool '{}' is in use by host and pid {}; stop it, or talk to its socket",
+              pool, holder.empty() ? "unknown" : holder);
 }
 
 Result<SuperblockState> read_superblock(Io& io, File& file, const std::string& pool) {
@@ -53,8 +54,8 @@ Result<SuperblockState> read_superblock(Io& io, File& file, const std::string& p
   if (good == 0) return fail(worst.code, "pool '{}': {}", pool, text_of(worst));
   state.both_good = good == format::kSuperblockCopies;
   if (!state.both_good) {
-    log(LogLevel::warning, "pool '{}': one copy of the superblock is bad, the other serves: {}", pool,
-        text_of(worst));
+    log(LogLevel::warning, "pool '{}': one copy of the superblock is bad, the other serves: {}",
+        pool, text_of(worst));
   }
   return state;
 }
@@ -73,14 +74,16 @@ Result<std::unique_ptr<Region>> open_journal(Io& io, const std::string& pool,
                                              const Superblock& superblock, bool writable) {
   const uint64_t bytes = superblock.journal_slot_bytes * superblock.journal_slots;
   const std::string path = journal_path(pool);
-  if (static_cast<format::JournalMedium>(superblock.journal_medium) == format::JournalMedium::pmem) {
+  if (static_cast<format::JournalMedium>(superblock.journal_medium) ==
+      format::JournalMedium::pmem) {
     return std::unique_ptr<Region>(
         std::make_unique<PmemRegion>(TRY(PmemMapping::open(path, bytes, false))));
   }
   auto file = TRY(io.open(path, {.writable = writable, .direct = true}));
   const uint64_t size = TRY(io.size(*file));
   if (size < bytes) {
-    return fail(Errc::corrupt, "journal '{}' has {} bytes, the superblock says {}", path, size, bytes);
+    return fail(Errc::corrupt, "journal '{}' has {} bytes, the superblock says {}", path, size,
+                bytes);
   }
   return std::unique_ptr<Region>(std::make_unique<FileRegion>(std::move(file), bytes));
 }
@@ -129,8 +132,9 @@ Result<uint64_t> make_data(Io& io, Undo& undo, const std::string& pool, const Po
   }
   bytes = round_down(std::min(bytes, shape.bytes), kBlockBytes);
   if (bytes == 0) {
-    return fail(Errc::invalid, "pool '{}': a size of {} bytes is less than one storage block of 1 MiB",
-                pool, shape.bytes);
+    return fail(Errc::invalid,
+                "pool '{}': a size of {} bytes is less than one storage block of 1 MiB", pool,
+                shape.bytes);
   }
   TRY(io.flush(*file));
   return bytes / kBlockBytes;
@@ -159,7 +163,8 @@ Result<void> make_journal(Io& io, Undo& undo, const std::string& pool, const Poo
   AlignedBuffer zeroes(kMiB);
   std::memset(zeroes.data(), 0, zeroes.size());
   for (uint64_t at = 0; at < bytes; at += zeroes.size()) {
-    TRY(io.write(*file, at, View(zeroes.bytes()).first(std::min<uint64_t>(zeroes.size(), bytes - at))));
+    TRY(io.write(*file, at,
+                 View(zeroes.bytes()).first(std::min<uint64_t>(zeroes.size(), bytes - at))));
   }
   return io.flush(*file);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The files of a pool directory: making them, finding them, the superblock's two copies and the lock.
+// The files of a pool directory: making them, finding them, the superblock's two copies and the
+// lock.
 #pragma once
 
 #include <memory>
@@ -27,8 +28,9 @@ struct SuperblockState {
 };
 // The newer valid copy; a torn or rotten one beside it is logged, not fatal.
 Result<SuperblockState> read_superblock(Io& io, File& file, const std::string& pool);
-// Writes both copies, one after the other with a flush between, so that one is always whole; and both
-// always name the current epoch, so that losing either never brings an old journal back to life.
+// Writes both copies, one after the other with a flush between, so that one is always whole; and
+// both always name the current epoch, so that losing either never brings an old journal back to
+// life.
 Result<void> write_superblock(Io& io, File& file, format::Superblock superblock);
 
 Result<std::unique_ptr<Region>> open_journal(Io& io, const std::string& pool,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A region: durable bytes with addresses and a commit operation. The journal lives in one, and does not
-// know whether it is a file, persistent memory or a simulated medium.
+// A region: durable bytes with addresses and a commit operation. The journal lives in one, and does
+// not know whether it is a file, persistent memory or a simulated medium.
 //
 //  R1  After commit() returned ok, every write() that returned before it began is durable.
 //  R2  A failed commit is final (Io W4).
@@ -41,8 +41,8 @@ class FileRegion final : public Region {
   uint64_t size_;
 };
 
-// Persistent memory; write is a non-temporal copy, commit a fence of this thread. Where the mapping is not
-// persistent memory, commit is msync.
+// Persistent memory; write is a non-temporal copy, commit a fence of this thread. Where the mapping
+// is not persistent memory, commit is msync.
 class PmemRegion final : public Region {
  public:
   explicit PmemRegion(std::unique_ptr<PmemMapping> mapping) : mapping_(std::move(mapping)) {}

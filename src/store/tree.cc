@@ -16,7 +16,9 @@ constexpr uint64_t leaves_below(uint8_t level) {
   for (uint8_t i = 1; i < level; ++i) leaves *= kFanout;
   return leaves;
 }
-constexpr uint64_t capacity(uint8_t level) { return level == 0 ? 1 : leaves_below(level) * kFanout; }
+constexpr uint64_t capacity(uint8_t level) {
+  return level == 0 ? 1 : leaves_below(level) * kFanout;
+}
 
 }  // namespace
 
@@ -98,8 +100,8 @@ Result<void> PageTree::walk(Io& io, PageNo page, uint8_t level, uint64_t first, 
   for (uint64_t slot = 0; slot < kFanout; ++slot) {
     const IndexEntry child = TRY(format::decode_index_entry(node.word(slot)));
     if (child.page == format::kNoPage) continue;
-    TRY(walk(io, child.page, static_cast<uint8_t>(level - 1), first + slot * leaves_below(level), visit,
-             visit_page));
+    TRY(walk(io, child.page, static_cast<uint8_t>(level - 1), first + slot * leaves_below(level),
+             visit, visit_page));
   }
   return ok;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A sparse array of leaf pages under index pages of 512 entries, whose root is kept in the pool root. Grows
-// at the top; leaves are made on first use and never removed. For the pool's own tables; the maps of layers
-// share pages and have a tree of their own (disk/layer_map.h).
+// A sparse array of leaf pages under index pages of 512 entries, whose root is kept in the pool
+// root. Grows at the top; leaves are made on first use and never removed. For the pool's own
+// tables; the maps of layers share pages and have a tree of their own (disk/layer_map.h).
 #pragma once
 
 #include <functional>

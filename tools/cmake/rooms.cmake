@@ -11,6 +11,7 @@ find_package(fmt REQUIRED)
 add_library(firn_flags INTERFACE)
 target_compile_options(firn_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wswitch-enum -Wnon-virtual-dtor -Werror
+  -Wno-missing-field-initializers  # Designated initializers name what differs from the default.
   -fno-omit-frame-pointer)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   # __extension__ statement expressions are the one extension the house uses (TRY).
