@@ -13,7 +13,8 @@ attach() {
   loop=$(losetup --find --show "$tmp/fuse/nbd")
 }
 detach() {
-  ! mountpoint -q "$tmp/mnt" || umount "$tmp/mnt" 2>/dev/null || umount -l "$tmp/mnt" || true
+  # Not mountpoint(1): a file system that has shut itself down cannot be asked.
+  ! grep -q " $tmp/mnt " /proc/mounts || umount "$tmp/mnt" 2>/dev/null || umount -l "$tmp/mnt" || true
   [[ -z $loop ]] || losetup -d "$loop" || true
   loop=
   [[ -z $fuse_pid ]] || fusermount3 -u "$tmp/fuse" 2>/dev/null || fusermount3 -uz "$tmp/fuse" || true

@@ -27,7 +27,7 @@ finish() {
   for ((i = ${#endings[@]} - 1; i >= 0; i--)); do eval "${endings[i]}" >/dev/null 2>&1; done
   [[ -z $firn_pid ]] || kill -9 "$firn_pid" 2>/dev/null
   [[ $status -eq 0 || $status -eq 77 || ! -s $tmp/firn.log ]] || { say "--- the server's last words"; tail -n 40 "$tmp/firn.log" >&2; }
-  rm -rf -- "$tmp"
+  [[ -n ${FIRN_KEEP:-} ]] || rm -rf -- "$tmp"
   exit "$status"
 }
 trap finish EXIT
@@ -61,7 +61,7 @@ eventually() {
 refuses() {
   local wanted=$1 pattern=$2 status=0
   shift 2
-  "$@" >"$tmp/refusal.out" 2>"$tmp/refusal" || status=$?
+  timeout 60 "$@" >"$tmp/refusal.out" 2>"$tmp/refusal" || status=$? # What is not refused may go on for ever.
   [[ $status -eq $wanted ]] || fail "status $status, not $wanted: $* ($(cat "$tmp/refusal"))"
   grep -qiE -- "$pattern" "$tmp/refusal" || fail "'$*' does not say '$pattern' but: $(cat "$tmp/refusal")"
   [[ $wanted -ne 1 || $(wc -l <"$tmp/refusal") -eq 1 ]] || fail "'$*' says more than a line: $(cat "$tmp/refusal")"
@@ -100,6 +100,8 @@ pool_is_clean() {
   "$firn" pool check "$pool" >"$tmp/check" 2>&1 || fail "pool check: $(cat "$tmp/check")"
 }
 
+mapped_bytes() { "$firn" --pool "$pool" disk info "$1" --json | jq .mapped_bytes; }
+has_data() { [[ $(mapped_bytes "$1") -gt 0 ]]; }
 make_disk() { "$firn" --pool "$pool" disk create "$1" --size "$2" >/dev/null; }
 uri() { printf 'nbd+unix:///%s?socket=%s' "$1" "$sock"; }
 

@@ -11,7 +11,7 @@ done
 start_firn
 make_disk d 1G
 nbdcopy --flush "$tmp/in.raw" "$(uri d)"
-mapped=$("$firn" --pool "$pool" disk info d --json | jq .mapped_bytes)
+mapped=$(mapped_bytes d)
 ((mapped < 16 << 20)) || fail "$mapped bytes mapped for 8 MB of data"
 kill_firn
 start_firn

@@ -12,8 +12,7 @@ must e 'write -P 3 0 1M' # Not flushed by anybody but the drain.
 (cd "$tmp" && exec fio --name=load --ioengine=nbd --uri="$(uri d)" --rw=randwrite --bs=4k --iodepth=32 --size=256M \
   --time_based --runtime=60) >/dev/null 2>&1 &
 load=$!
-mapped() { (($("$firn" --pool "$pool" disk info d --json | jq .mapped_bytes) > 0)); }
-eventually "the load is under way" mapped
+eventually "the load is under way" has_data d
 stop_firn
 wait "$load" 2>/dev/null || true
 same "$("$firn" pool info "$pool" --json | jq .replayed_transactions)" 0 "transactions replayed after a clean stop"
