@@ -31,7 +31,7 @@ struct Row {
   uint8_t members;          // What the body may hold ...
   uint8_t required;         // ... and what it must.
 };
-constexpr std::array<Row, 11> kRows{{
+constexpr std::array<Row, 12> kRows{{
     {ControlVerb::pool_info, "GET", "pool", false, "", kNone, kNone},
     {ControlVerb::pool_grow, "POST", "pool", false, "grow", kSize, kSize},
     {ControlVerb::pool_check, "POST", "pool", false, "check", kRepair, kNone},
@@ -43,6 +43,7 @@ constexpr std::array<Row, 11> kRows{{
     {ControlVerb::disk_rename, "POST", "disks", true, "rename", kTo, kTo},
     {ControlVerb::disk_delete, "POST", "disks", true, "delete", kNone, kNone},
     {ControlVerb::disk_set, "POST", "disks", true, "set", kSettings, kSettings},
+    {ControlVerb::disk_flush, "POST", "disks", true, "flush", kNone, kNone},
     {ControlVerb::disk_socket, "POST", "disks", true, "socket", kNone, kNone},
 }};
 

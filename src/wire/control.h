@@ -37,17 +37,18 @@ enum class ControlVerb : uint8_t {
   disk_rename = 8,
   disk_delete = 9,
   disk_set = 10,
-  disk_socket = 11,  // A socket that serves this disk alone, once; see `firn nbd`.
+  disk_flush = 11,   // What was written to the disk before is durable afterwards.
+  disk_socket = 12,  // A socket that serves this disk alone, once; see `firn nbd`.
 };
 
 struct ControlRequest {
   ControlVerb verb = ControlVerb::pool_info;
-  std::string name;     // The disk; for disk_create the new one.
-  std::string to;       // disk_rename.
+  std::string name{};   // The disk; for disk_create the new one.
+  std::string to{};     // disk_rename.
   uint64_t bytes = 0;   // disk_create, disk_resize, pool_grow.
   bool repair = false;  // pool_check.
   // disk_set, disk_create. Sorted by key, each key once. An empty value restores the default.
-  std::vector<std::pair<std::string, std::string>> settings;
+  std::vector<std::pair<std::string, std::string>> settings{};
   bool operator==(const ControlRequest&) const = default;
 };
 

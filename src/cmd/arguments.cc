@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one file that sees CLI11, which compiles slowly. Its exceptions end here.
+#include "cmd/arguments.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <functional>
+#include <map>
+
+#include "base/units.h"
+#include "engine/settings.h"
+#include "engine/version.h"
+#include "wire/text.h"
+
+namespace firn::cmd {
+namespace {
+
+constexpr int kUsage = 2;
+
+std::string complaint(Error error) { return std::string(text_of(error)); }
+
+CLI::Validator size_validator() {
+  return CLI::Validator(
+      [](std::string& text) {
+        const Result<uint64_t> size = wire::parse_size(text);
+        if (!size) return complaint(size.error());
+        text = fmt::format("{}", *size);
+        return std::string();
+      },
+      "SIZE");
+}
+
+CLI::Validator listen_validator() {
+  return CLI::Validator(
+      [](std::string& text) {
+        if (text.starts_with("unix:") && text.size() > 5) return std::string();
+        if (text.starts_with("tcp:") && text.find(':', 4) != std::string::npos)
+          return std::string();
+        return "\"" + wire::printable(text) + "\" is neither unix:PATH nor tcp:HOST:PORT";
+      },
+      "unix:PATH|tcp:HOST:PORT");
+}
+
+class Parser {
+ public:
+  explicit Parser(Arguments& into) : into_(into) { build(); }
+  int parse(int argc, char** argv);
+
+ private:
+  CLI::App* verb(CLI::App* noun, const char* name, const char* about, Command command,
+                 bool prints = true);
+  CLI::App* disk_verb(const char* name, const char* about, Command command,
+                      const char* operand = "NAME");
+  void add_size(CLI::App* app, uint64_t& into, const char* about, bool required);
+  void build();
+  void build_pool();
+  void build_serve();
+  void build_disk();
+  void build_transfers();
+  bool take_settings();
+  bool need_pool();
+  int complain(const std::string& text);
+
+  Arguments& into_;
+  CLI::App app_{"Thin disks for virtual machines, served over NBD from a pool.", "firn"};
+  CLI::App* disk_ = nullptr;
+  std::string verb_;                // "pool create", for complaints
+  std::string pool_operand_;        // DIR of pool and serve
+  std::vector<std::string> pairs_;  // key=value
+  std::string mode_ = "0660";
+  std::string tls_ = "allowed";
+  std::string level_ = "info";
+  std::string log_format_ = "text";
+  std::string vhost_user_;
+  std::string tier_;
+  bool stdio_ = false;
+};
+
+CLI::App* Parser::verb(CLI::App* noun, const char* name, const char* about, Command command,
+                       bool prints) {
+  CLI::App* app = noun->add_subcommand(name, about);
+  if (prints) app->add_flag("--json", into_.json, "Print JSON");
+  app->callback([this, app, command] {
+    into_.command = command;
+    verb_ = app->get_parent() == &app_ ? app->get_name()
+                                       : app->get_parent()->get_name() + " " + app->get_name();
+  });
+  return app;
+}
+
+void Parser::add_size(CLI::App* app, uint64_t& into, const char* about, bool required) {
+  CLI::Option* option =
+      app->add_option("--size", into, about)->transform(size_validator())->type_name("SIZE");
+  if (required) option->required();
+}
+
+void Parser::build() {
+  app_.set_version_flag("--version",
+                        fmt::format("firn {} ({})", engine::version(), engine::compiler()));
+  app_.add_option("--pool", into_.pool, "The pool's directory, for the nouns disk and nbd")
+      ->envname("FIRN_POOL")
+      ->type_name("DIR");
+  app_.require_subcommand(1);
+  app_.fallthrough();
+  app_.failure_message([](const CLI::App*, const CLI::Error& error) {
+    return fmt::format("firn: {}; see firn --help\n", error.what());
+  });
+  build_pool();
+  build_serve();
+  build_disk();
+  build_transfers();
+}
+
+void Parser::build_pool() {
+  CLI::App* pool = app_.add_subcommand("pool", "Make, look at, check and grow pools");
+  pool->require_subcommand(1);
+  pool->fallthrough();
+  const auto with_dir = [this](CLI::App* app) {
+    app->add_option("DIR", pool_operand_, "The pool's directory")->required();
+    return app;
+  };
+  CLI::App* create =
+      with_dir(verb(pool, "create", "Make a pool in a new directory", Command::pool_create));
+  add_size(create, into_.shape.bytes, "Capacity; space is taken as it is needed (default 64G)",
+           false);
+  create
+      ->add_option("--data", into_.shape.data_path, "Where the data lies: a file or a block device")
+      ->type_name("PATH");
+  create->add_option("--journal", into_.shape.journal, "Where the journal lies")
+      ->type_name("file:PATH|pmem:PATH")
+      ->check(CLI::Validator(
+          [](std::string& text) {
+            const bool good =
+                (text.starts_with("file:") || text.starts_with("pmem:")) && text.size() > 5;
+            return good ? std::string()
+                        : "\"" + wire::printable(text) + "\" is neither file:PATH nor pmem:PATH";
+          },
+          ""));
+  create
+      ->add_option("--journal-size", into_.shape.journal_bytes, "Size of the journal (default 16M)")
+      ->transform(size_validator())
+      ->type_name("SIZE");
+  create->add_option("--tier", tier_, "A fast tier; not in this version")->group("");
+  with_dir(verb(pool, "info", "Show a pool: space by state, metadata, who serves it",
+                Command::pool_info));
+  CLI::App* check = with_dir(
+      verb(pool, "check", "Recount every grain, block and page. Exit status 0 clean, 1 findings",
+           Command::pool_check));
+  check->add_flag("--repair", into_.repair, "Give leaked space back (no daemon may be running)");
+  CLI::App* grow = with_dir(verb(pool, "grow", "Raise the capacity of a pool", Command::pool_grow));
+  add_size(grow, into_.bytes, "The new capacity", true);
+}
+
+void Parser::build_serve() {
+  engine::DaemonSettings& daemon = into_.daemon;
+  CLI::App* serve = verb(&app_, "serve", "Serve all disks of a pool until SIGTERM or Ctrl-C",
+                         Command::serve, /*prints=*/false);
+  serve->add_option("DIR", pool_operand_, "The pool's directory")->required();
+  serve->set_config("--config", "", "Read options from a TOML file: one key for each option here");
+  serve->add_option("--nbd", daemon.nbd, "Listen for NBD here too; DIR/nbd.sock is always there")
+      ->check(listen_validator())
+      ->type_name("unix:PATH|tcp:HOST:PORT")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  serve->add_option("--nbd-mode", mode_, "Permissions of the Unix sockets of --nbd (default 0660)")
+      ->type_name("MODE")
+      ->check(CLI::Validator(
+          [](std::string& text) {
+            const bool good = !text.empty() && text.size() <= 4 &&
+                              text.find_first_not_of("01234567") == std::string::npos;
+            return good ? std::string()
+                        : "\"" + wire::printable(text) + "\" is no octal mode like 0660";
+          },
+          ""));
+  serve
+      ->add_option("--http", daemon.http,
+                   "Answer GET /metrics, /healthz and the reading part of the API here")
+      ->type_name("HOST:PORT");
+  serve
+      ->add_option("--tls-certificates", daemon.tls_certificates,
+                   "TLS with ca-cert.pem, server-cert.pem and server-key.pem in this directory")
+      ->type_name("DIR");
+  serve->add_option("--tls-psk", daemon.tls_psk, "TLS with pre-shared keys: lines of USER:HEXKEY")
+      ->type_name("FILE");
+  serve->add_option("--tls", tls_, "Whether TCP clients must use TLS (default allowed)")
+      ->check(CLI::IsMember({"required", "allowed"}));
+  serve->add_option("--cache", daemon.pool.cache_bytes, "Metadata kept in memory (default 64M)")
+      ->transform(size_validator())
+      ->type_name("SIZE");
+  serve->add_option("--log-level", level_, "debug, info, warning or error (default info)")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
+  serve->add_option("--log-format", log_format_, "text or json (default text)")
+      ->check(CLI::IsMember({"text", "json"}));
+  serve->add_option("--vhost-user-dir", vhost_user_, "vhost-user sockets; not in this version")
+      ->group("");
+}
+
+CLI::App* Parser::disk_verb(const char* name, const char* about, Command command,
+                            const char* operand) {
+  CLI::App* app = verb(disk_, name, about, command);
+  app->add_option(operand, into_.name, "The disk")->required();
+  return app;
+}
+
+void Parser::build_disk() {
+  disk_ = app_.add_subcommand("disk", "Make, look at and change disks; import and export images");
+  disk_->require_subcommand(1);
+  disk_->fallthrough();
+  CLI::App* create = disk_verb("create", "Make an empty thin disk", Command::disk_create);
+  add_size(create, into_.bytes, "What the guest sees", true);
+  create->add_option("SETTING", pairs_, "Settings, as key=value");
+  verb(disk_, "list", "List all disks", Command::disk_list);
+  disk_verb("info", "Show one disk", Command::disk_info);
+  CLI::App* resize =
+      disk_verb("resize", "Grow a disk, or shrink one that nobody uses", Command::disk_resize);
+  add_size(resize, into_.bytes, "The new size", true);
+  CLI::App* rename = disk_verb("rename", "Give a disk another name", Command::disk_rename);
+  rename->add_option("NEW", into_.to, "The new name")->required();
+  // What an interrupted import left behind has a reserved name, and may be deleted by it.
+  CLI::App* remove =
+      verb(disk_, "delete", "Delete a disk that nobody uses, with its data", Command::disk_delete);
+  remove->add_option("NAME", into_.name, "The disk")->required();
+  CLI::App* set = disk_verb("set", "Change settings of a disk", Command::disk_set);
+  set->add_option("SETTING", pairs_, "key=value; key= restores the default")->required();
+  set->footer("Settings:\n" + engine::describe_settings());
+  CLI::App* nbd =
+      verb(&app_, "nbd", "Serve one disk to a client that started this command", Command::nbd,
+           /*prints=*/false);
+  nbd->add_option("DISK", into_.name, "The disk")->required();
+  nbd->add_flag("--stdio", stdio_, "Speak NBD on standard input and output")->required();
+}
+
+void Parser::build_transfers() {
+  CLI::App* import = disk_verb("import", "Make a disk from an image file", Command::disk_import);
+  import->add_option("FILE", into_.file, "The image")->required();
+  import->add_option("--format", into_.format, "What FILE is (default: found out from its content)")
+      ->check(CLI::IsMember({"raw", "qcow2", "vmdk"}));
+  import->add_flag("--follow-references", into_.follow_references,
+                   "Let the image refer to files outside of its own directory");
+  CLI::App* export_ = disk_verb("export", "Write a disk to an image file", Command::disk_export);
+  export_->add_option("FILE", into_.file, "The image to make")->required();
+  export_
+      ->add_option("--format", into_.format,
+                   "What FILE shall be (default: by its suffix, else raw)")
+      ->check(CLI::IsMember({"raw", "qcow2", "vmdk"}));
+  export_->add_flag("--force", into_.force, "Replace FILE when it is there");
+}
+
+int Parser::complain(const std::string& text) {
+  fmt::print(stderr, "firn {}: {}; see firn {} --help\n", verb_, text, verb_);
+  return kUsage;
+}
+
+bool Parser::take_settings() {
+  for (const std::string& pair : pairs_) {
+    const size_t equals = pair.find('=');
+    if (equals == std::string::npos || equals == 0) return false;
+    into_.settings.emplace_back(pair.substr(0, equals), pair.substr(equals + 1));
+  }
+  return true;
+}
+
+bool Parser::need_pool() {
+  if (!pool_operand_.empty()) into_.pool = pool_operand_;
+  return !into_.pool.empty();
+}
+
+int Parser::parse(int argc, char** argv) {
+  try {
+    app_.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app_.exit(error) == 0 ? 0 : kUsage;
+  }
+  if (!take_settings()) return complain("settings are given as key=value");
+  if (!vhost_user_.empty()) {
+    return complain("--vhost-user-dir is not in this version, which serves NBD only; leave it out");
+  }
+  if (!tier_.empty()) return complain("--tier is not in this version; leave it out");
+  if (!need_pool()) return complain("which pool? Give --pool DIR, or set FIRN_POOL");
+  into_.daemon.directory = into_.pool;
+  into_.daemon.nbd_mode = static_cast<uint32_t>(std::stoul(mode_, nullptr, 8));
+  into_.daemon.tls_required = tls_ == "required";
+  const bool has_tls = !into_.daemon.tls_certificates.empty() || !into_.daemon.tls_psk.empty();
+  if (into_.daemon.tls_required && !has_tls) {
+    return complain("--tls required needs --tls-certificates DIR or --tls-psk FILE");
+  }
+  for (const LogLevel level :
+       {LogLevel::debug, LogLevel::info, LogLevel::warning, LogLevel::error}) {
+    if (engine::name_of(level) == level_) into_.daemon.log.level = level;
+  }
+  if (log_format_ == "json") into_.daemon.log.format = engine::LogFormat::json;
+  return -1;
+}
+
+}  // namespace
+
+std::optional<Arguments> parse_arguments(int argc, char** argv, int& exit_status) {
+  Arguments arguments;
+  Parser parser(arguments);
+  exit_status = parser.parse(argc, argv);
+  if (exit_status >= 0) return std::nullopt;
+  return arguments;
+}
+
+}  // namespace firn::cmd

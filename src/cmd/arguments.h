@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command line as a struct. The only door to the library that parses it.
+//
+// DESIGN's section on the command line is a contract: scripts depend on the spelling of every
+// option here.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/daemon.h"
+#include "store/pool.h"
+
+namespace firn::cmd {
+
+enum class Command : uint8_t {
+  pool_create,
+  pool_info,
+  pool_check,
+  pool_grow,
+  serve,
+  disk_create,
+  disk_list,
+  disk_info,
+  disk_resize,
+  disk_rename,
+  disk_delete,
+  disk_set,
+  disk_import,
+  disk_export,
+  nbd,
+};
+
+struct Arguments {
+  Command command = Command::pool_info;
+  std::string pool;  // The directory.
+  bool json = false;
+
+  std::string name;    // The disk.
+  std::string to;      // rename
+  std::string file;    // import, export
+  std::string format;  // import, export; empty: find out
+  uint64_t bytes = 0;  // --size
+  bool repair = false;
+  bool force = false;              // export: replace FILE
+  bool follow_references = false;  // import: let the image refer to files elsewhere
+  std::vector<std::pair<std::string, std::string>> settings;  // set, create
+  store::PoolShape shape;                                     // pool create
+  engine::DaemonSettings daemon;                              // serve
+};
+
+// Nothing: the process ends with `exit_status`; help, version or the complaint is printed already.
+std::optional<Arguments> parse_arguments(int argc, char** argv, int& exit_status);
+
+}  // namespace firn::cmd

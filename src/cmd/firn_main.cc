@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// firn: parse the command line, run the command on a shard, say what went wrong in one line.
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "cmd/commands.h"
+
+namespace firn::cmd {
+namespace {
+
+Result<int> run(FiberIo& io, const Arguments& arguments) {
+  switch (arguments.command) {
+    case Command::pool_create:
+    case Command::pool_info:
+    case Command::pool_check:
+    case Command::pool_grow:
+      return run_pool_command(io, arguments);
+    case Command::disk_import:
+      return run_import(io, arguments);
+    case Command::disk_export:
+      return run_export(io, arguments);
+    case Command::serve:
+      return run_serve(io, arguments);
+    case Command::nbd:
+      return run_nbd(io, arguments);
+    case Command::disk_create:
+    case Command::disk_list:
+    case Command::disk_info:
+    case Command::disk_resize:
+    case Command::disk_rename:
+    case Command::disk_delete:
+    case Command::disk_set:
+      return run_disk_command(io, arguments);
+  }
+  return kFailed;
+}
+
+int complain(Error error) {
+  fmt::print(stderr, "firn: {}\n", text_of(error));
+  return kFailed;
+}
+
+// Signals are blocked before any thread exists, so that all threads inherit it.
+bool takes_signals(Command command) {
+  return command == Command::serve || command == Command::disk_import ||
+         command == Command::disk_export;
+}
+
+int main_of(int argc, char** argv) {
+  int status = kDone;
+  const std::optional<Arguments> arguments = parse_arguments(argc, argv, status);
+  if (!arguments.has_value()) return status;
+  if (takes_signals(arguments->command)) engine::block_signals();
+  Result<std::unique_ptr<FiberIo>> io = FiberIo::make();
+  if (!io) return complain(io.error());
+  (*io)->run([&] {
+    const Result<int> done = run(**io, *arguments);
+    status = done ? *done : complain(done.error());
+  });
+  return status;
+}
+
+}  // namespace
+}  // namespace firn::cmd
+
+int main(int argc, char** argv) { return firn::cmd::main_of(argc, argv); }

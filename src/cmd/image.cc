@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cmd/image.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "cmd/child.h"
+#include "wire/text.h"
+
+namespace firn::cmd {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr size_t kInfoBytesMax = 1 << 20;
+constexpr size_t kChainMax = 32;
+constexpr std::array<std::string_view, 3> kFormats{"raw", "qcow2", "vmdk"};
+
+std::string text(const Json& json, const char* key) {
+  if (!json.is_object()) return {};
+  const auto found = json.find(key);
+  return found != json.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+const Json* inside(const Json& json, const char* key) {
+  if (!json.is_object()) return nullptr;
+  const auto found = json.find(key);
+  return found == json.end() ? nullptr : &*found;
+}
+
+void take_references(const Json& specific, ImageInfo& info) {
+  const Json* data = inside(specific, "data");
+  if (data == nullptr) return;
+  const std::string data_file = text(*data, "data-file");
+  if (!data_file.empty()) info.references.push_back(data_file);
+  const Json* extents = inside(*data, "extents");
+  if (extents == nullptr || !extents->is_array()) return;
+  for (const Json& extent : *extents) {
+    const std::string name = text(extent, "filename");
+    if (!name.empty()) info.references.push_back(name);
+  }
+}
+
+Result<std::string> canonical(const std::string& file) {
+  char* path = ::realpath(file.c_str(), nullptr);
+  if (path == nullptr) return fail_errno(errno, "cannot open image {}", wire::printable(file, 400));
+  std::string result(path);
+  std::free(path);
+  return result;
+}
+
+Result<ImageInfo> look_at_one(FiberIo& io, const std::string& file, const std::string& format) {
+  std::vector<std::string> command{"qemu-img", "info", "--output=json", "-U"};
+  if (!format.empty()) command.insert(command.end(), {"-f", format});
+  command.push_back(file);
+  std::string json;
+  const auto keep = [&json](std::string_view piece) {
+    if (json.size() < kInfoBytesMax) json += piece;
+  };
+  TRY(run_child(io, command, {uint64_t{1} << 30, 20}, keep));
+  return parse_image_info(json, file);
+}
+
+Result<void> check_references(const ImageInfo& info, const std::string& file) {
+  std::vector<std::string> all = info.references;
+  if (!info.backing.empty()) all.push_back(info.backing);
+  for (const std::string& reference : all) {
+    if (beside(file, reference).has_value()) continue;
+    return fail(
+        Errc::invalid,
+        "image {} refers to \"{}\", which is not in its own directory; if you trust the image, "
+        "give --follow-references",
+        file, wire::printable(reference, 200));
+  }
+  return ok;
+}
+
+}  // namespace
+
+Result<ImageInfo> parse_image_info(std::string_view json, std::string_view file) {
+  const Json document = Json::parse(json, nullptr, /*allow_exceptions=*/false);
+  ImageInfo info;
+  info.format = text(document, "format");
+  const Json* bytes = inside(document, "virtual-size");
+  if (info.format.empty() || bytes == nullptr || !bytes->is_number_unsigned()) {
+    return fail(Errc::io, "image {}: qemu-img says nothing that could be understood about it",
+                file);
+  }
+  if (std::find(kFormats.begin(), kFormats.end(), info.format) == kFormats.end()) {
+    return fail(Errc::unsupported, "image {} is of format {}; raw, qcow2 and vmdk can be imported",
+                file, wire::printable(info.format));
+  }
+  info.bytes = bytes->get<uint64_t>();
+  info.backing = text(document, "backing-filename");
+  info.backing_format = text(document, "backing-filename-format");
+  const Json* specific = inside(document, "format-specific");
+  if (specific != nullptr) take_references(*specific, info);
+  return info;
+}
+
+std::optional<std::string> beside(std::string_view file, std::string_view reference) {
+  const size_t slash = file.rfind('/');
+  const std::string directory(slash == std::string_view::npos ? "." : file.substr(0, slash));
+  if (slash != std::string_view::npos && reference.starts_with(file.substr(0, slash + 1))) {
+    reference.remove_prefix(slash + 1);
+  } else if (reference.find(':') != std::string_view::npos) {
+    return std::nullopt;  // "nbd://...", "json:{...}": qemu takes what stands before a colon as a
+                          // protocol.
+  }
+  const bool plain = !reference.empty() && reference != "." && reference != ".." &&
+                     reference.find('/') == std::string_view::npos &&
+                     reference.find('\0') == std::string_view::npos;
+  if (!plain) return std::nullopt;
+  return directory + '/' + std::string(reference);
+}
+
+Result<ImageInfo> look_at_image(FiberIo& io, const std::string& file, const std::string& format,
+                                bool follow_references) {
+  // An absolute path has no protocol in front of it, whatever it is called.
+  std::string path = TRY(canonical(file));
+  ImageInfo first = TRY(look_at_one(io, path, format));
+  first.path = path;
+  ImageInfo info = first;
+  for (size_t depth = 1; !follow_references; ++depth) {
+    TRY(check_references(info, path));
+    if (info.backing.empty()) break;
+    if (depth == kChainMax) {
+      return fail(Errc::invalid, "image {}: its chain of backing files is longer than {}", file,
+                  kChainMax);
+    }
+    path = *beside(path, info.backing);
+    info = TRY(look_at_one(io, path, info.backing_format));
+  }
+  return first;
+}
+
+}  // namespace firn::cmd

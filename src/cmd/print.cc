@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cmd/print.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "wire/text.h"
+
+namespace firn::cmd {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr size_t kTextMax = 512;
+
+Json parsed(std::string_view json) {
+  return Json::parse(json, nullptr, /*allow_exceptions=*/false);
+}
+
+const Json* member(const Json& json, const char* key) {
+  if (!json.is_object()) return nullptr;
+  const auto found = json.find(key);
+  return found == json.end() ? nullptr : &*found;
+}
+
+std::string text(const Json& json, const char* key) {
+  const Json* value = member(json, key);
+  if (value == nullptr) return "-";
+  if (value->is_string()) return wire::printable(value->get_ref<const std::string&>(), kTextMax);
+  if (value->is_number_unsigned()) return fmt::format("{}", value->get<uint64_t>());
+  if (value->is_boolean()) return value->get<bool>() ? "yes" : "no";
+  return "-";
+}
+
+uint64_t number(const Json& json, const char* key) {
+  const Json* value = member(json, key);
+  return value != nullptr && value->is_number_unsigned() ? value->get<uint64_t>() : 0;
+}
+
+std::string size(const Json& json, const char* key) {
+  const Json* value = member(json, key);
+  if (value == nullptr || !value->is_number_unsigned()) return "-";
+  return wire::text_of_size(value->get<uint64_t>());
+}
+
+// Settings that differ from the empty and the ordinary, as key=value.
+std::string settings(const Json& json) {
+  const Json* all = member(json, "settings");
+  std::string list;
+  if (all == nullptr || !all->is_object()) return list;
+  for (const auto& [key, value] : all->items()) {
+    if (!value.is_string() || value.get_ref<const std::string&>().empty()) continue;
+    const std::string& setting = value.get_ref<const std::string&>();
+    list += fmt::format("{}{}={}", list.empty() ? "" : " ", wire::printable(key),
+                        setting.find(' ') == std::string::npos
+                            ? wire::printable(setting, kTextMax)
+                            : "\"" + wire::printable(setting, kTextMax) + "\"");
+  }
+  return list;
+}
+
+using Row = std::vector<std::string>;
+
+// Columns as wide as their widest cell; numbers to the right.
+std::string table(const std::vector<Row>& rows, const std::vector<bool>& to_the_right) {
+  std::vector<size_t> widths(to_the_right.size(), 0);
+  for (const Row& row : rows) {
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  std::string text;
+  for (const Row& row : rows) {
+    std::string line;
+    for (size_t i = 0; i < row.size(); ++i) {
+      const std::string gap(widths[i] - row[i].size(), ' ');
+      line += (i == 0 ? "" : "  ") + (to_the_right[i] ? gap + row[i] : row[i] + gap);
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line + '\n';
+  }
+  return text;
+}
+
+std::string list_of(const std::vector<Row>& rows) { return table(rows, {false, false}); }
+
+}  // namespace
+
+std::string indented(std::string_view json) {
+  const Json document = parsed(json);
+  if (document.is_discarded()) return std::string(json) + '\n';
+  return document.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
+}
+
+std::string table_of_disks(std::string_view json) {
+  std::vector<Row> rows{{"NAME", "SIZE", "MAPPED", "ATTACHED", "SETTINGS"}};
+  const Json disks = parsed(json);
+  if (disks.is_array()) {
+    for (const Json& disk : disks) {
+      rows.push_back({text(disk, "name"), size(disk, "bytes"), size(disk, "mapped_bytes"),
+                      text(disk, "attached"), settings(disk)});
+    }
+  }
+  return table(rows, {false, true, true, true, false});
+}
+
+std::string text_of_disk(std::string_view json) {
+  const Json disk = parsed(json);
+  return list_of({{"name", text(disk, "name")},
+                  {"uuid", text(disk, "uuid")},
+                  {"size", size(disk, "bytes")},
+                  {"mapped", size(disk, "mapped_bytes")},
+                  {"metadata", size(disk, "metadata_bytes")},
+                  {"created", text(disk, "created")},
+                  {"attached", text(disk, "attached")},
+                  {"settings", settings(disk)}});
+}
+
+std::string text_of_pool(std::string_view json) {
+  const Json pool = parsed(json);
+  std::vector<Row> rows{{"pool", text(pool, "directory")},
+                        {"uuid", text(pool, "uuid")},
+                        {"format", text(pool, "format_version")},
+                        {"capacity", size(pool, "capacity_bytes")},
+                        {"used", size(pool, "used_bytes")},
+                        {"allocated", size(pool, "allocated_bytes")},
+                        {"freeing", size(pool, "freeing_bytes")},
+                        {"raw", size(pool, "raw_bytes")},
+                        {"ready", size(pool, "ready_bytes")},
+                        {"bad", size(pool, "bad_bytes")},
+                        {"metadata", fmt::format("{} of {} pages", text(pool, "metadata_pages"),
+                                                 text(pool, "metadata_capacity_pages"))},
+                        {"fenced", text(pool, "fenced")},
+                        {"served", text(pool, "served")}};
+  const Json* listeners = member(pool, "listeners");
+  if (listeners != nullptr && listeners->is_array()) {
+    for (const Json& each : *listeners) {
+      if (each.is_string()) {
+        rows.push_back({"listens", wire::printable(each.get_ref<const std::string&>(), kTextMax)});
+      }
+    }
+  }
+  return list_of(rows);
+}
+
+std::string text_of_check(std::string_view json) {
+  const Json report = parsed(json);
+  std::string text_out;
+  const Json* findings = member(report, "findings");
+  if (findings != nullptr && findings->is_array()) {
+    for (const Json& each : *findings) {
+      if (each.is_string()) {
+        text_out += wire::printable(each.get_ref<const std::string&>(), kTextMax) + '\n';
+      }
+    }
+  }
+  text_out += fmt::format("{}: {} disks, {} layers, {} metadata pages, {} grains\n",
+                          is_clean(json) ? "clean" : "not clean", text(report, "disks"),
+                          text(report, "layers"), text(report, "pages"), text(report, "grains"));
+  if (is_clean(json) && number(report, "repaired") == 0) return text_out;
+  text_out += fmt::format(
+      "leaked: {} blocks, {} grains, {} pages; double owned: {}; unmarked: {}; corrupt pages: {}; "
+      "repaired: {}\n",
+      text(report, "leaked_blocks"), text(report, "leaked_grains"), text(report, "leaked_pages"),
+      text(report, "double_owned"), text(report, "unmarked"), text(report, "corrupt_pages"),
+      text(report, "repaired"));
+  return text_out;
+}
+
+bool is_clean(std::string_view check_json) {
+  const Json report = parsed(check_json);
+  const Json* clean = member(report, "clean");
+  return clean != nullptr && clean->is_boolean() && clean->get<bool>();
+}
+
+std::string text_member(std::string_view json, const char* key) {
+  const Json document = parsed(json);
+  const Json* value = member(document, key);
+  return value != nullptr && value->is_string() ? value->get<std::string>() : std::string();
+}
+
+uint64_t number_member(std::string_view json, const char* key) { return number(parsed(json), key); }
+
+}  // namespace firn::cmd

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+// firn disk import | export: through qemu-img, which knows the formats, and its own NBD client.
+//
+// Notes on the design. An import fills a disk with a reserved name and gives it its own name when
+// everything is durable, so a half-made disk is never mistaken for a good one:
+//   N1  create NAME.importing   N2  qemu-img convert into it   N3  flush   N4  rename to NAME
+// Whatever ends it before N4 removes NAME.importing; what a kill -9 leaves, the next import of NAME
+// removes. An export writes into a hidden directory beside FILE, flushes it, and renames.
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+
+#include "base/units.h"
+#include "cmd/child.h"
+#include "cmd/commands.h"
+#include "cmd/image.h"
+#include "cmd/print.h"
+#include "cmd/progress.h"
+#include "cmd/session.h"
+#include "engine/answer.h"
+#include "wire/text.h"
+
+namespace firn::cmd {
+namespace {
+
+using wire::ControlRequest;
+using wire::ControlVerb;
+
+constexpr Duration kRetry = std::chrono::milliseconds(20);
+constexpr int kRetries = 500;
+
+// An image as qemu-img names it: raw bytes behind NBD. JSON, so that no character of a path has a
+// meaning.
+std::string nbd_image(const std::string& socket, const std::string& disk) {
+  const std::string server = fmt::format(R"({{"type":"unix","path":{}}})", engine::quoted(socket));
+  return fmt::format(R"(json:{{"driver":"raw","file":{{"driver":"nbd","export":{},"server":{}}}}})",
+                     engine::quoted(disk), server);
+}
+
+// Generous: a hostile image that makes qemu-img spin ends some day, an honest one is never cut.
+ChildLimits limits_for(uint64_t bytes) { return {uint64_t{4} * kGiB, 600 + bytes / (4 * kMiB)}; }
+
+Result<void> convert(FiberIo& io, std::vector<std::string> command, uint64_t bytes,
+                     const std::string& what) {
+  Progress progress(what);
+  if (progress.shown()) command.insert(command.begin() + 2, "-p");
+  return run_child(io, command, limits_for(bytes),
+                   [&](std::string_view out) { progress.take(out); });
+}
+
+// Removes the staged disk. A client that just ended may hold it for a moment more.
+Result<void> remove_staged(FiberIo& io, Session& session, const std::string& staged) {
+  session.end_socket();
+  for (int i = 0; i < kRetries; ++i) {
+    const Result<std::string> removed =
+        session.ask({.verb = ControlVerb::disk_delete, .name = staged});
+    if (removed) return ok;
+    if (removed.error().code != Errc::busy) return removed.error();
+    io.sleep(kRetry);
+  }
+  return fail(Errc::busy, "disk {} is still in use", staged);
+}
+
+Result<void> make_room(Session& session, const std::string& name, const std::string& staged) {
+  const Result<std::string> there = session.ask({.verb = ControlVerb::disk_info, .name = name});
+  if (there) {
+    return fail(Errc::exists, "disk {} exists already; choose another name, or delete it first",
+                name);
+  }
+  if (there.error().code != Errc::not_found) return there.error();
+  const Result<std::string> left = session.ask({.verb = ControlVerb::disk_delete, .name = staged});
+  if (left || left.error().code == Errc::not_found) return ok;
+  if (left.error().code != Errc::busy) return left.error();
+  return fail(Errc::busy, "disk {} is being imported by somebody else now", name);
+}
+
+Result<void> fill(FiberIo& io, Session& session, const std::string& staged, const ImageInfo& image,
+                  const std::string& name) {
+  const std::string socket = TRY(session.socket_of(staged));
+  TRY(convert(io,
+              {"qemu-img", "convert", "-n", "--target-is-zero", "-t", "writeback", "-f",
+               image.format, "-O", "raw", image.path, nbd_image(socket, staged)},
+              image.bytes, "importing " + name));
+  session.end_socket();
+  TRY(session.ask({.verb = ControlVerb::disk_flush, .name = staged}));
+  return ok;
+}
+
+Error with_context(Error error, const std::string& what, const char* outcome) {
+  if (error.code == Errc::cancelled)
+    return fail(Errc::cancelled, "{}: interrupted; {}", what, outcome);
+  const std::string why(text_of(error));
+  return fail_text(error.code, 0, fmt::format("{}: {}; {}", what, why, outcome));
+}
+
+// "qcow2" for "x.qcow2".
+std::string format_of_suffix(const std::string& file) {
+  for (const char* format : {"qcow2", "vmdk"}) {
+    if (file.ends_with(std::string(".") + format)) return format;
+  }
+  return "raw";
+}
+
+// A directory of our own beside the target: the file in it has its final name, which some formats
+// record.
+class Staging {
+ public:
+  explicit Staging(const std::string& file) {
+    const size_t slash = file.rfind('/');
+    parent_ = slash == std::string::npos ? "." : file.substr(0, slash + 1);
+    directory_ = parent_ + "/.firn-export-XXXXXX";
+    target_ = file;
+    name_ = slash == std::string::npos ? file : file.substr(slash + 1);
+  }
+  ~Staging() {
+    if (!made_) return;
+    ::unlink(path().c_str());
+    ::rmdir(directory_.c_str());
+  }
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+
+  Result<void> make() {
+    if (name_.empty())
+      return fail(Errc::invalid, "{} is a directory; give the name of a file", target_);
+    if (::mkdtemp(directory_.data()) == nullptr) {
+      return fail_errno(errno, "cannot write into the directory of {}", target_);
+    }
+    made_ = true;
+    char* real = ::realpath(directory_.c_str(), nullptr);  // No colon of it is a protocol's.
+    if (real == nullptr) return fail_errno(errno, "cannot write into the directory of {}", target_);
+    directory_ = real;
+    std::free(real);
+    return ok;
+  }
+  std::string path() const { return directory_ + "/" + name_; }
+  Result<void> publish(FiberIo& io) {
+    {
+      const std::unique_ptr<File> file = TRY(io.open(path(), {}));
+      TRY(io.flush(*file));
+    }
+    if (::rename(path().c_str(), target_.c_str()) != 0) {
+      return fail_errno(errno, "cannot rename {} to {}", path(), target_);
+    }
+    return io.flush_directory(parent_);
+  }
+
+ private:
+  std::string parent_;
+  std::string directory_;
+  std::string target_;
+  std::string name_;
+  bool made_ = false;
+};
+
+Result<void> write_image(FiberIo& io, Session& session, const Arguments& arguments,
+                         uint64_t bytes) {
+  const std::string format =
+      arguments.format.empty() ? format_of_suffix(arguments.file) : arguments.format;
+  Staging staging(arguments.file);
+  TRY(staging.make());
+  const std::string socket = TRY(session.socket_of(arguments.name));
+  TRY(convert(io,
+              {"qemu-img", "convert", "-f", "raw", "-O", format, nbd_image(socket, arguments.name),
+               staging.path()},
+              bytes, "exporting " + arguments.name));
+  session.end_socket();
+  return staging.publish(io);
+}
+
+}  // namespace
+
+Result<int> run_import(FiberIo& io, const Arguments& arguments) {
+  const std::string& name = arguments.name;
+  TRY(wire::check_disk_name(name));
+  const std::string staged = name + std::string(engine::kImportSuffix);
+  if (engine::is_import(name) || !wire::check_disk_name(staged)) {
+    return fail(Errc::invalid, "disk name \"{}\" is too long to import under, or ends in {}", name,
+                engine::kImportSuffix);
+  }
+  const ImageInfo image =
+      TRY(look_at_image(io, arguments.file, arguments.format, arguments.follow_references));
+  std::unique_ptr<Session> session =
+      TRY(Session::open(io, arguments.pool, Session::Purpose::change));
+  TRY(make_room(*session, name, staged));
+  TRY(session->ask({.verb = ControlVerb::disk_create, .name = staged, .bytes = image.bytes}));
+  const Result<void> filled = fill(io, *session, staged, image, name);
+  if (!filled) {
+    const std::string what = fmt::format("disk {}: cannot import {}", name, arguments.file);
+    const Result<void> removed = remove_staged(io, *session, staged);
+    return with_context(filled.error(), what,
+                        removed ? "no disk was made" : "what was made has the suffix .importing");
+  }
+  const std::string answer =
+      TRY(session->ask({.verb = ControlVerb::disk_rename, .name = staged, .to = name}));
+  TRY(session->close());
+  if (arguments.json) {
+    TRY(print(indented(answer)));
+  } else {
+    TRY(print(fmt::format("disk {}: {}, {} of data, from {} ({})\n", name,
+                          wire::text_of_size(number_member(answer, "bytes")),
+                          wire::text_of_size(number_member(answer, "mapped_bytes")), arguments.file,
+                          image.format)));
+  }
+  return kDone;
+}
+
+Result<int> run_export(FiberIo& io, const Arguments& arguments) {
+  if (!arguments.force && ::access(arguments.file.c_str(), F_OK) == 0) {
+    return fail(Errc::exists, "{} exists already; give --force to replace it", arguments.file);
+  }
+  std::unique_ptr<Session> session = TRY(Session::open(io, arguments.pool, Session::Purpose::look));
+  const std::string info =
+      TRY(session->ask({.verb = ControlVerb::disk_info, .name = arguments.name}));
+  if (number_member(info, "attached") > 0) {
+    fmt::print(stderr,
+               "firn: note: disk {} is in use; what is written meanwhile may or may not be in {}\n",
+               arguments.name, arguments.file);
+  }
+  const Result<void> written = write_image(io, *session, arguments, number_member(info, "bytes"));
+  if (!written) {
+    const std::string what =
+        fmt::format("disk {}: cannot export to {}", arguments.name, arguments.file);
+    return with_context(written.error(), what, "no file was made");
+  }
+  TRY(session->close());
+  if (arguments.json) TRY(print(indented(info)));
+  return kDone;
+}
+
+}  // namespace firn::cmd

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/answer.h"
+
+#include <nlohmann/json.hpp>
+
+#include "engine/settings.h"
+
+namespace firn::engine {
+namespace {
+
+// Keeps the order in which members are added: people read these documents too.
+using Json = nlohmann::ordered_json;
+
+std::string document(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+// All settings that exist, with what holds; then what only a newer version knows.
+Json settings_of(const Settings& settings) {
+  Json json = Json::object();
+  for (const SettingRow& row : all_settings()) {
+    const auto found = settings.find(std::string(row.key));
+    json[std::string(row.key)] = found == settings.end() ? std::string(row.initial) : found->second;
+  }
+  for (const auto& [key, value] : settings) json[key] = value;
+  return json;
+}
+
+Json json_of(const disk::DiskInfo& info) {
+  return {{"name", info.name},
+          {"uuid", info.uuid},
+          {"bytes", info.bytes},
+          {"mapped_bytes", info.mapped_bytes},
+          {"metadata_bytes", info.metadata_bytes},
+          {"created", text_of_time(info.created_ns)},
+          {"attached", info.attached},
+          {"settings", settings_of(info.settings)}};
+}
+
+}  // namespace
+
+std::string text_of_time(int64_t wall_clock_ns) {
+  // Civil date from days since 1970 (Gregorian, years from March), without the C library's static
+  // state.
+  const int64_t seconds =
+      wall_clock_ns / 1'000'000'000 - (wall_clock_ns % 1'000'000'000 < 0 ? 1 : 0);
+  int64_t days = seconds / 86400;
+  int64_t second = seconds % 86400;
+  if (second < 0) {
+    second += 86400;
+    --days;
+  }
+  days += 719468;
+  const int64_t era = (days >= 0 ? days : days - 146096) / 146097;
+  const int64_t day_of_era = days - era * 146097;
+  const int64_t year_of_era =
+      (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+  const int64_t day_of_year =
+      day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+  const int64_t month_from_march = (5 * day_of_year + 2) / 153;
+  const int64_t day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+  const int64_t month = month_from_march < 10 ? month_from_march + 3 : month_from_march - 9;
+  const int64_t year = year_of_era + era * 400 + (month <= 2 ? 1 : 0);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", year, month, day, second / 3600,
+                     second / 60 % 60, second % 60);
+}
+
+std::string quoted(std::string_view text) {
+  return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string answer_pool(const store::PoolInfo& info, const Service& service) {
+  const Json json = {{"directory", info.directory},
+                     {"uuid", info.uuid},
+                     {"format_version", info.format_version},
+                     {"capacity_bytes", info.capacity_bytes},
+                     {"allocated_bytes", info.allocated_bytes},
+                     {"used_bytes", info.used_bytes},
+                     {"freeing_bytes", info.freeing_bytes},
+                     {"raw_bytes", info.raw_bytes},
+                     {"ready_bytes", info.ready_bytes},
+                     {"bad_bytes", info.bad_bytes},
+                     {"metadata_pages", info.metadata_pages},
+                     {"metadata_capacity_pages", info.metadata_capacity_pages},
+                     {"cache_pages", info.cache_pages},
+                     {"epoch", info.epoch},
+                     {"replayed_transactions", info.replayed_transactions},
+                     {"fenced", info.fenced},
+                     {"served", !service.listeners.empty()},
+                     {"listeners", service.listeners},
+                     {"connections", service.connections}};
+  return document(json);
+}
+
+std::string answer_check(const disk::CheckReport& report) {
+  const Json json = {{"clean", report.clean()},
+                     {"disks", report.disks},
+                     {"layers", report.layers},
+                     {"pages", report.pages},
+                     {"grains", report.grains},
+                     {"leaked_blocks", report.leaked_blocks},
+                     {"leaked_grains", report.leaked_grains},
+                     {"leaked_pages", report.leaked_pages},
+                     {"double_owned", report.double_owned},
+                     {"unmarked", report.unmarked},
+                     {"corrupt_pages", report.corrupt_pages},
+                     {"repaired", report.repaired},
+                     {"findings", report.findings}};
+  return document(json);
+}
+
+std::string answer_disk(const disk::DiskInfo& info) { return document(json_of(info)); }
+
+std::string answer_disks(const std::vector<disk::DiskInfo>& infos) {
+  Json json = Json::array();
+  for (const disk::DiskInfo& info : infos) json.push_back(json_of(info));
+  return document(json);
+}
+
+std::string answer_socket(const std::string& path) { return document(Json{{"socket", path}}); }
+
+}  // namespace firn::engine

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the engine answers, as JSON: the bodies of the control protocol, which are also what the
+// command line prints with --json and makes its tables from. Keys are stable;
+// docs/reference/control.md lists them.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "disk/disks.h"
+#include "store/pool.h"
+
+namespace firn::engine {
+
+// The daemon's part of the answer about a pool; empty when nobody serves it.
+struct Service {
+  std::vector<std::string> listeners;  // "unix:/pool/nbd.sock", "tcp:127.0.0.1:10809"
+  uint64_t connections = 0;
+};
+
+std::string answer_pool(const store::PoolInfo& info, const Service& service);
+std::string answer_check(const disk::CheckReport& report);
+std::string answer_disk(const disk::DiskInfo& info);
+std::string answer_disks(const std::vector<disk::DiskInfo>& infos);
+std::string answer_socket(const std::string& path);
+inline std::string answer_nothing() { return "{}"; }
+
+// The text as a JSON string, with its quotes. What is not UTF-8 becomes U+FFFD.
+std::string quoted(std::string_view text);
+// "2026-11-20T11:33:15Z"
+std::string text_of_time(int64_t wall_clock_ns);
+
+}  // namespace firn::engine

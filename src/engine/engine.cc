@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/engine.h"
+
+#include "base/check.h"
+#include "engine/settings.h"
+#include "wire/text.h"
+
+namespace firn::engine {
+
+using wire::ControlRequest;
+using wire::ControlVerb;
+
+Engine::Engine(std::unique_ptr<store::Pool> pool, std::unique_ptr<disk::Disks> disks)
+    : pool_(std::move(pool)), disks_(std::move(disks)) {}
+
+Engine::~Engine() {
+  disks_.reset();  // Before what it rests on.
+  pool_.reset();
+}
+
+Result<std::unique_ptr<Engine>> Engine::open(Io& io, const std::string& directory,
+                                             const store::PoolSettings& settings) {
+  std::unique_ptr<store::Pool> pool = TRY(store::Pool::open(io, directory, settings));
+  Result<std::unique_ptr<disk::Disks>> disks = disk::Disks::open(io, *pool);
+  if (!disks) {
+    // The catalog's error is the one to tell.
+    if (!pool->close(io)) return disks.error();
+    return disks.error();
+  }
+  return std::unique_ptr<Engine>(new Engine(std::move(pool), disks.take()));
+}
+
+Result<void> Engine::close(Io& io) {
+  disks_.reset();
+  return pool_->close(io);
+}
+
+Result<std::string> Engine::disk(std::string_view name) const {
+  const disk::DiskInfo info = TRY(disks_->info(name));
+  return answer_disk(info);
+}
+
+Result<std::string> Engine::create(Io& io, const ControlRequest& request) {
+  // Everything is checked before anything is made.
+  std::vector<std::pair<std::string, std::string>> settings;
+  for (const auto& [key, value] : request.settings) {
+    settings.emplace_back(key, TRY(check_setting(key, value)));
+  }
+  TRY(disks_->create(io, request.name, request.bytes));
+  for (const auto& [key, value] : settings) {
+    if (!value.empty()) TRY(disks_->set(io, request.name, key, value));
+  }
+  return disk(request.name);
+}
+
+Result<std::string> Engine::set(Io& io, const ControlRequest& request) {
+  std::vector<std::pair<std::string, std::string>> settings;
+  for (const auto& [key, value] : request.settings) {
+    settings.emplace_back(key, TRY(check_setting(key, value)));
+  }
+  TRY(disks_->info(request.name));
+  for (const auto& [key, value] : settings) TRY(disks_->set(io, request.name, key, value));
+  return disk(request.name);
+}
+
+Result<std::string> Engine::change(Io& io, const ControlRequest& request) {
+  if (request.verb == ControlVerb::disk_resize) {
+    TRY(disks_->resize(io, request.name, request.bytes));
+    return disk(request.name);
+  }
+  if (request.verb == ControlVerb::disk_rename) {
+    TRY(disks_->rename(io, request.name, request.to));
+    return disk(request.to);
+  }
+  if (request.verb == ControlVerb::disk_flush) {
+    const std::shared_ptr<BlockDevice> device = TRY(disks_->attach(io, request.name));
+    TRY(device->flush(io));
+    return answer_nothing();
+  }
+  CHECK(request.verb == ControlVerb::disk_delete);
+  TRY(disks_->remove(io, request.name));
+  return answer_nothing();
+}
+
+Result<std::string> Engine::answer(Io& io, const ControlRequest& request, const Service& service) {
+  switch (request.verb) {
+    case ControlVerb::pool_info:
+      return answer_pool(pool_->info(), service);
+    case ControlVerb::pool_grow:
+      TRY(pool_->grow(io, request.bytes));
+      return answer_pool(pool_->info(), service);
+    case ControlVerb::pool_check: {
+      const disk::CheckReport report = TRY(disks_->check(io, request.repair));
+      return answer_check(report);
+    }
+    case ControlVerb::disk_list:
+      return answer_disks(disks_->list());
+    case ControlVerb::disk_info:
+      return disk(request.name);
+    case ControlVerb::disk_create:
+      return create(io, request);
+    case ControlVerb::disk_set:
+      return set(io, request);
+    case ControlVerb::disk_resize:
+    case ControlVerb::disk_rename:
+    case ControlVerb::disk_delete:
+    case ControlVerb::disk_flush:
+      return change(io, request);
+    case ControlVerb::disk_socket:
+      break;
+  }
+  return fail(Errc::unsupported, "disk {}: a socket needs a daemon; start `firn serve {}`",
+              request.name, pool_->directory());
+}
+
+}  // namespace firn::engine

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/metrics.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+
+#include "base/check.h"
+#include "engine/version.h"
+#include "wire/nbd.h"
+
+namespace firn::engine {
+namespace {
+
+bool is_name(std::string_view text) {
+  if (text.empty() || (text[0] >= '0' && text[0] <= '9')) return false;
+  for (const char c : text) {
+    if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '_') return false;
+  }
+  return true;
+}
+
+// HELP lines escape backslash and line end; label values the quote too.
+std::string escaped(std::string_view text, bool in_quotes) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '\\' || (in_quotes && c == '"')) out += '\\';
+    if (c == '\n') {
+      out += "\\n";
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+double seconds_of(const ::timeval& time) {
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+}
+
+uint64_t resident_bytes() {
+  std::FILE* file = std::fopen("/proc/self/statm", "re");
+  if (file == nullptr) return 0;
+  unsigned long long total = 0;
+  unsigned long long resident = 0;
+  const int fields = std::fscanf(file, "%llu %llu", &total, &resident);
+  std::fclose(file);
+  return fields == 2 ? resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)) : 0;
+}
+
+}  // namespace
+
+void MetricsText::family(std::string_view name, MetricType type, std::string_view help) {
+  CHECK(is_name(name) && name.starts_with("firn_"), "{}", name);
+  CHECK(name.ends_with("_total") == (type == MetricType::counter), "{}", name);
+  CHECK(std::find(names_.begin(), names_.end(), name) == names_.end(), "{} came before", name);
+  CHECK(!help.empty());
+  name_ = name;
+  names_.push_back(name_);
+  text_ += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, escaped(help, false), name,
+                       type == MetricType::counter ? "counter" : "gauge");
+}
+
+void MetricsText::sample_text(std::initializer_list<Label> labels, std::string_view value) {
+  CHECK(!name_.empty(), "a sample belongs to a family");
+  text_ += name_;
+  char before = '{';
+  for (const auto& [key, label] : labels) {
+    CHECK(is_name(key), "{}", key);
+    text_ += fmt::format("{}{}=\"{}\"", before, key, escaped(label, true));
+    before = ',';
+  }
+  if (labels.size() > 0) text_ += '}';
+  text_ += fmt::format(" {}\n", value);
+}
+
+void MetricsText::sample(std::initializer_list<Label> labels, uint64_t value) {
+  sample_text(labels, fmt::format("{}", value));
+}
+void MetricsText::sample(std::initializer_list<Label> labels, double value) {
+  sample_text(labels, fmt::format("{}", value));
+}
+
+void MetricsText::one(std::string_view name, MetricType type, std::string_view help,
+                      uint64_t value) {
+  family(name, type, help);
+  sample({}, value);
+}
+
+void add_build(MetricsText& text) {
+  text.family("firn_build_info", MetricType::gauge, "Always 1; the labels say what is running.");
+  text.sample({{"version", version()}, {"compiler", compiler()}}, uint64_t{1});
+}
+
+void add_process(MetricsText& text) {
+  ::rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  text.family("firn_process_cpu_seconds_total", MetricType::counter,
+              "CPU time used by the daemon.");
+  text.sample({{"mode", "user"}}, seconds_of(usage.ru_utime));
+  text.sample({{"mode", "system"}}, seconds_of(usage.ru_stime));
+  text.one("firn_process_resident_bytes", MetricType::gauge,
+           "Memory of the daemon that is resident.", resident_bytes());
+}
+
+void add_pool(MetricsText& text, const store::PoolInfo& info) {
+  using enum MetricType;
+  text.family("firn_pool_info", gauge, "Always 1; the labels say which pool is served.");
+  text.sample({{"directory", info.directory}, {"uuid", info.uuid}}, uint64_t{1});
+  text.one("firn_pool_capacity_bytes", gauge, "Size of the pool.", info.capacity_bytes);
+  text.family("firn_pool_space_bytes", gauge,
+              "Storage blocks by state; the states add up to the capacity.");
+  text.sample({{"state", "allocated"}}, info.allocated_bytes);
+  text.sample({{"state", "freeing"}}, info.freeing_bytes);
+  text.sample({{"state", "raw"}}, info.raw_bytes);
+  text.sample({{"state", "ready"}}, info.ready_bytes);
+  text.sample({{"state", "bad"}}, info.bad_bytes);
+  text.one("firn_pool_used_bytes", gauge, "Grains in use inside allocated storage blocks.",
+           info.used_bytes);
+  text.one("firn_pool_metadata_pages", gauge, "Metadata pages in use, of 4 KiB.",
+           info.metadata_pages);
+  text.one("firn_pool_metadata_capacity_pages", gauge, "Metadata pages that there are.",
+           info.metadata_capacity_pages);
+  text.one("firn_pool_cache_pages", gauge, "Metadata pages in memory.", info.cache_pages);
+  text.one("firn_pool_fenced", gauge,
+           "1 when a failed flush or journal write made the pool refuse writes.",
+           info.fenced ? 1 : 0);
+  text.one("firn_pool_epoch", gauge, "How often the pool has been opened for writing.", info.epoch);
+  text.one("firn_pool_journal_commits_total", counter, "Commits of the journal.", info.commits);
+  text.one("firn_pool_transactions_total", counter, "Transactions committed.", info.transactions);
+  text.one("firn_pool_journal_written_bytes_total", counter, "Bytes written to the journal.",
+           info.journal_bytes_written);
+  text.one("firn_pool_replayed_transactions", gauge, "Transactions that the last open replayed.",
+           info.replayed_transactions);
+  text.one("firn_pool_page_reads_total", counter, "Metadata pages read.", info.page_reads);
+  text.one("firn_pool_page_writes_total", counter, "Metadata pages written home.",
+           info.page_writes);
+  text.one("firn_pool_data_flushes_total", counter, "Flushes of the data file.", info.data_flushes);
+  text.family("firn_pool_formatted_bytes_total", counter,
+              "Space made ready: inline, while a guest waited, or in the background.");
+  text.sample({{"by", "inline"}}, info.inline_formatted_bytes);
+  text.sample({{"by", "background"}}, info.background_formatted_bytes);
+  text.one("firn_pool_inline_format_writes_total", counter,
+           "Guest writes that had to format first.", info.inline_format_writes);
+}
+
+void add_disks(MetricsText& text, const std::vector<disk::DiskInfo>& disks) {
+  using enum MetricType;
+  const auto each = [&](std::string_view name, std::string_view help, auto value) {
+    text.family(name, gauge, help);
+    for (const disk::DiskInfo& info : disks)
+      text.sample({{"disk", info.name}}, uint64_t{value(info)});
+  };
+  text.one("firn_disks", gauge, "Disks in the pool.", disks.size());
+  each("firn_disk_bytes", "Size of the disk as the guest sees it.",
+       [](const disk::DiskInfo& info) { return info.bytes; });
+  each("firn_disk_mapped_bytes", "Data that the disk holds in the pool.",
+       [](const disk::DiskInfo& info) { return info.mapped_bytes; });
+  each("firn_disk_metadata_bytes", "Map pages of the disk.",
+       [](const disk::DiskInfo& info) { return info.metadata_bytes; });
+  each("firn_disk_attached", "Users that hold the disk open now.",
+       [](const disk::DiskInfo& info) { return info.attached; });
+}
+
+namespace {
+
+constexpr std::array<std::string_view, wire::nbd::kCommands + 1> kOps{
+    "read",  "write",        "disconnect",   "flush",  "trim",
+    "cache", "write_zeroes", "block_status", "unknown"};
+
+using Servers = std::span<const NbdMetrics>;
+
+void each_server(MetricsText& text, Servers servers, std::string_view name, MetricType type,
+                 std::string_view help, uint64_t serve::NbdServerCounters::*member) {
+  text.family(name, type, help);
+  for (const NbdMetrics& each : servers) {
+    text.sample({{"transport", each.transport}}, each.server->counters().*member);
+  }
+}
+
+void each_export(MetricsText& text, Servers servers, std::string_view name, MetricType type,
+                 std::string_view help, uint64_t serve::NbdExportCounters::*member) {
+  text.family(name, type, help);
+  for (const NbdMetrics& each : servers) {
+    for (const auto& [disk, counters] : each.server->exports()) {
+      text.sample({{"transport", each.transport}, {"disk", disk}}, counters.*member);
+    }
+  }
+}
+
+// Commands that never came have no sample: a disk has ten of them otherwise.
+void each_command(MetricsText& text, Servers servers, std::string_view name, std::string_view help,
+                  decltype(serve::NbdExportCounters::requests) serve::NbdExportCounters::*member) {
+  text.family(name, MetricType::counter, help);
+  for (const NbdMetrics& each : servers) {
+    for (const auto& [disk, counters] : each.server->exports()) {
+      for (size_t i = 0; i < kOps.size(); ++i) {
+        if (counters.requests[i] == 0) continue;
+        text.sample({{"transport", each.transport}, {"disk", disk}, {"op", kOps[i]}},
+                    (counters.*member)[i]);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void add_nbd(MetricsText& text, Servers servers) {
+  using enum MetricType;
+  using Server = serve::NbdServerCounters;
+  using Export = serve::NbdExportCounters;
+  each_server(text, servers, "firn_nbd_connections", gauge, "NBD connections now.",
+              &Server::connections);
+  each_server(text, servers, "firn_nbd_connections_total", counter, "NBD connections accepted.",
+              &Server::connections_total);
+  each_server(text, servers, "firn_nbd_connections_refused_total", counter,
+              "Connections closed at once because there were too many.",
+              &Server::connections_refused);
+  each_server(text, servers, "firn_nbd_handshakes_failed_total", counter,
+              "Handshakes broken off, refused, or too slow.", &Server::handshakes_failed);
+  each_server(text, servers, "firn_nbd_tls_connections_total", counter, "Connections that use TLS.",
+              &Server::tls_connections_total);
+  each_server(text, servers, "firn_nbd_protocol_errors_total", counter,
+              "Connections dropped for what they sent.", &Server::protocol_errors);
+  each_server(text, servers, "firn_nbd_receives_total", counter, "Receive operations.",
+              &Server::receives);
+  each_server(text, servers, "firn_nbd_sends_total", counter, "Send operations.", &Server::sends);
+  each_server(text, servers, "firn_nbd_replies_total", counter, "Replies sent.", &Server::replies);
+  each_command(text, servers, "firn_nbd_requests_total", "Requests by command.", &Export::requests);
+  each_command(text, servers, "firn_nbd_errors_total", "Requests answered with an error.",
+               &Export::errors);
+  each_export(text, servers, "firn_nbd_read_bytes_total", counter, "Bytes that clients read.",
+              &Export::bytes_read);
+  each_export(text, servers, "firn_nbd_written_bytes_total", counter, "Bytes that clients wrote.",
+              &Export::bytes_written);
+  each_export(text, servers, "firn_nbd_requests_in_flight", gauge, "Requests being worked on.",
+              &Export::in_flight);
+  each_export(text, servers, "firn_nbd_disk_connections", gauge,
+              "Connections that use the disk now.", &Export::connections);
+}
+
+void add_io(MetricsText& text, const FiberIoCounters& counters) {
+  using enum MetricType;
+  text.one("firn_io_turns_total", counter, "Turns of the shard.", counters.turns);
+  text.one("firn_io_ring_enters_total", counter, "System calls into the ring.", counters.enters);
+  text.one("firn_io_operations_total", counter, "Operations given to the ring.",
+           counters.operations);
+  text.one("firn_io_completions_total", counter, "Operations that the ring completed.",
+           counters.completions);
+  text.one("firn_io_fibers_spawned_total", counter, "Fibers started.", counters.fibers_spawned);
+  text.one("firn_io_fiber_switches_total", counter, "Switches to a fiber.",
+           counters.fiber_switches);
+  text.one("firn_io_fibers", gauge, "Fibers now.", counters.fibers_alive);
+  text.one("firn_io_fiber_stacks", gauge, "Stacks that exist, in use or not.", counters.stacks);
+  text.one("firn_io_fiber_stack_high_water_bytes", gauge, "The largest part of a stack ever used.",
+           counters.stack_high_water_bytes);
+  text.one("firn_io_buffer_waits_total", counter, "Times a fiber waited for a registered buffer.",
+           counters.buffer_waits);
+  text.one("firn_io_buffer_bytes", gauge, "Registered buffers in use.",
+           counters.buffer_bytes_in_use);
+  text.one("firn_io_buffer_high_water_bytes", gauge, "The most of them ever in use.",
+           counters.buffer_bytes_in_use_max);
+}
+
+}  // namespace firn::engine

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/settings.h"
+
+#include <array>
+
+#include "base/check.h"
+#include "wire/text.h"
+
+namespace firn::engine {
+namespace {
+
+constexpr SettingRow kRows[] = {
+#define FIRN_SETTING(key, type, unit, min, max, initial, sentence) \
+  {key, SettingType::type, unit, min, max, initial, sentence},
+#include "engine/settings.def"
+#undef FIRN_SETTING
+};
+
+const SettingRow* find_row(std::string_view key) {
+  for (const SettingRow& row : kRows) {
+    if (row.key == key) return &row;
+  }
+  return nullptr;
+}
+
+std::string list_of_keys() {
+  std::string list;
+  for (const SettingRow& row : kRows)
+    list += fmt::format("{}{}", list.empty() ? "" : ", ", row.key);
+  return list;
+}
+
+Result<std::string> check_text(const SettingRow& row, std::string_view value) {
+  if (value.size() < row.min || value.size() > row.max) {
+    return fail(Errc::invalid, "setting {}: {} bytes are given, {} to {} are allowed", row.key,
+                value.size(), row.min, row.max);
+  }
+  for (const char c : value) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < ' ' || byte == 0x7f) {
+      return fail(Errc::invalid, "setting {}: \"{}\" holds a control character", row.key,
+                  wire::printable(value));
+    }
+  }
+  return std::string(value);
+}
+
+}  // namespace
+
+std::span<const SettingRow> all_settings() { return kRows; }
+
+Result<std::string> check_setting(std::string_view key, std::string_view value) {
+  const SettingRow* row = find_row(key);
+  if (row == nullptr) {
+    return fail(Errc::invalid, "there is no setting \"{}\"; there are {}", wire::printable(key),
+                list_of_keys());
+  }
+  if (value.empty()) return std::string();
+  if (row->type == SettingType::text) return check_text(*row, value);
+  const Result<bool> flag = wire::parse_switch(value);
+  if (!flag) {
+    return fail(Errc::invalid, "setting {}: \"{}\" is neither on nor off", key,
+                wire::printable(value));
+  }
+  return std::string(*flag ? "on" : "off");
+}
+
+std::string text_setting(const Settings& settings, std::string_view key) {
+  const SettingRow* row = find_row(key);
+  CHECK(row != nullptr && row->type == SettingType::text, "{}", key);
+  const auto found = settings.find(std::string(key));
+  return found == settings.end() ? std::string(row->initial) : found->second;
+}
+
+bool flag_setting(const Settings& settings, std::string_view key) {
+  const SettingRow* row = find_row(key);
+  CHECK(row != nullptr && row->type == SettingType::flag, "{}", key);
+  const auto found = settings.find(std::string(key));
+  if (found != settings.end()) {
+    const Result<bool> flag = wire::parse_switch(found->second);
+    if (flag) return *flag;
+  }
+  return row->initial == "on";
+}
+
+std::string describe_settings() {
+  std::string text;
+  for (const SettingRow& row : kRows) {
+    text += fmt::format("  {:<14}{}{}\n", row.key, row.sentence,
+                        row.initial.empty() ? "" : fmt::format(" Default: {}.", row.initial));
+  }
+  return text;
+}
+
+}  // namespace firn::engine
