@@ -119,6 +119,10 @@ class TidyTest(unittest.TestCase):
         self.plant("src/disk/x.h", "int a;\n", (1, "header"))
         self.plant("src/disk/x.h", "#pragma once\n", (2, "header"), head=SPDX)
 
+    def test_contracts_are_lists(self):
+        self.plant("src/disk/x.h", "#pragma once\n//  D1  One. D2  Two.\n", (4, "contract"))
+        self.plant("src/disk/x.h", "#pragma once\n//  D1  One.\n//  D2  Two, see D1. And W1 before W2.\n")
+
     def test_a_format_without_page_golden_file_or_fuzzer(self):
         for missing in ("docs/format/thing.md", "tests/golden/thing-v1.bin", "src/format/thing_fuzz.cc"):
             kept = (self.root / missing).read_text()
