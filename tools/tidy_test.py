@@ -83,7 +83,7 @@ class TidyTest(unittest.TestCase):
 
     def test_words_that_only_look_like_the_world(self):
         self.plant("src/disk/x.cc", "auto a = io.random();\nauto b = io->sleep(x);\nauto c = device.read(io, r);\n"
-                                    "auto d = io.now();\nauto e = thing::read(3);\nint timeout(int);\n")
+                                    "auto i = reinterpret_cast<uintptr_t>(p);\nauto d = io.now();\nauto e = thing::read(3);\nint timeout(int);\n")
         self.plant("src/io/x.cc", "#include <thread>\nauto n = ::read(3, p, 4);\nfdatasync(fd);\n")
         self.plant("src/cmd/x.cc", "#include <thread>\n")
 
@@ -106,6 +106,8 @@ class TidyTest(unittest.TestCase):
         self.plant("src/disk/x.cc", long_function(70))
         self.plant("src/disk/x.cc", "namespace n {\n" + long_function(71) + "}\n", (4, "size"))
         self.plant("src/disk/x.cc", "class C {\n" + long_function(71, "  int g(int x) const noexcept") + "};\n", (4, "size"))
+        branches = "int g() {\n#ifdef MUTANT\n  while (a) {\n#else\n  while (b) {\n#endif\n    c();\n  }\n}\n"
+        self.plant("src/disk/x.cc", branches + "int x;\n" * 80)
         self.plant("src/disk/x.cc", "struct C {\n" + "  int a;\n" * 100 + "};\n")
 
     def test_marks_and_places(self):
