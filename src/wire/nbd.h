@@ -2,16 +2,15 @@
 // NBD's bytes: every structure of the fixed newstyle handshake and of the transmission phase.
 //
 // Contract:
-//  N1  decode_* believes nothing: lengths are bounded before use, counts are checked against what
-//  is
-//      there, and no sum wraps. What it returns may be believed; text it returns points into its
-//      input.
+//  N1  decode_* believes nothing: lengths are bounded before use, counts are checked against
+//      what is there, and no sum wraps. What it returns may be believed; text it returns points
+//      into its input.
 //  N2  A decoder takes the whole structure; who calls it has gathered the bytes (the sizes are
-//  constants,
-//      or were in the header before).
+//      constants, or were in the header before).
 //  N3  encode(decode(x)) == x for every structure that is accepted.
-// Knows no export, no session and no socket: which option may follow which is serve's matter.
-// The protocol is the NBD project's (doc/proto.md); the numbers are theirs.
+//
+// Knows no export, no session and no socket: which option may follow which is serve's matter. The
+// protocol is the NBD project's (doc/proto.md); the numbers are theirs.
 #pragma once
 
 #include <array>

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "serve/nbd_reply.h"
+
+namespace firn::serve {
+
+void NbdReplies::push(Reply& reply) {
+  reply.next = nullptr;
+  (first_ == nullptr ? first_ : last_->next) = &reply;
+  last_ = &reply;
+  // The sender runs after everybody who is runnable now: what they push goes with this one.
+  if (!work_.empty()) io_.wake(work_);
+}
+
+void NbdReplies::run() {
+  for (;;) {
+    if (first_ == nullptr) {
+      owner_.all_sent();
+      if (first_ != nullptr) continue;
+      if (finishing_) return;
+      io_.park(work_);
+      continue;
+    }
+    const Mutex::Hold hold = turn();
+    // A whole batch is out of the queue before anybody is told, so that owners may push at once.
+    for (Reply* reply = send_batch(); reply != nullptr;) {
+      Reply* next = reply->next;
+      reply->payload.reset();
+      owner_.sent(*reply);
+      reply = next;
+    }
+  }
+}
+
+void NbdReplies::finish() {
+  finishing_ = true;
+  io_.wake(work_);
+}
+
+// Sends what fits into one call; gives the list of what was taken from the queue.
+Reply* NbdReplies::send_batch() {
+  Reply* batch = first_;
+  Reply* end = nullptr;
+  size_t slices = 0;
+  size_t bytes = 0;
+  while (first_ != nullptr && slices + 2 <= kSlices && bytes < kBatchBytes) {
+    Reply& reply = *first_;
+    slices_[slices++] = {reply.head.data(), reply.head_bytes};
+    if (!reply.body.empty()) slices_[slices++] = slice_of(reply.body);
+    bytes += reply.head_bytes + reply.body.size();
+    end = &reply;
+    first_ = reply.next;
+    ++counters_.replies;
+  }
+  if (batch == nullptr)
+    return nullptr;  // Somebody held the turn, and the queue was emptied meanwhile.
+  if (first_ == nullptr) last_ = nullptr;
+  end->next = nullptr;
+  (void)send(Iovec(slices_.data(), slices));
+  return batch;
+}
+
+bool NbdReplies::send(Iovec slices) {
+  if (broken_) return false;
+  ++counters_.sends;
+  if (!stream_.send(io_, slices)) {
+    broken_ = true;
+    stream_.abort(io_);  // The reader learns it as the end.
+  }
+  return !broken_;
+}
+
+}  // namespace firn::serve
