@@ -187,7 +187,11 @@ Result<void> ThinDisk::map(Io& io, Range range, ExtentSink& sink) {
 Result<void> ThinDisk::flush(Io& io) {
   const Guest guest(pool_);
   ++counters_.flushes;
+#ifdef FIRN_MUTANT_flush_without_commit
+  return pool_.flush_data(io);
+#else
   return pool_.flush(io);
+#endif
 }
 
 Result<void> ThinDisk::resize(Io& io, uint64_t bytes) {

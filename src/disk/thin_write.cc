@@ -81,20 +81,13 @@ Result<void> ThinDisk::write_piece(Io& io, Range range, Iovec from, bool keep_ze
   return ok;
 }
 
-// Less than a grain. In place when the grain is own and the device can; else completed and written
-// whole.
+// Less than a grain: completed with what it held, and written whole. In place as well, although the device
+// could write sectors: two sector writes to one grain may reach the medium in either order, and a crash
+// between them would leave a grain that never was (P2).
 Result<void> ThinDisk::write_partial(Io& io, uint64_t grain, uint64_t at, Iovec from) {
   const uint64_t length = total_of(from);
   const Runs runs = TRY(find(io, grain, 1));
   const Run& run = runs[0];
-  const uint32_t alignment = pool_.data().alignment();
-  if (run.where == Where::here && aligned(at | length, std::max(alignment, 512U)) &&
-      all_aligned(from, alignment)) {
-    ++counters_.in_place_writes;
-    TRY(io.write(pool_.data(), run.grain * kGrainBytes + at, from));
-    pool_.data_written();
-    return ok;
-  }
   AlignedBuffer whole(kGrainBytes);
   if (run.has_data()) {
     ++counters_.merged_reads;

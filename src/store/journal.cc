@@ -118,7 +118,16 @@ Result<std::vector<Replayed>> find_transactions(Io& io, Region& region, JournalS
     for (uint64_t i = 0; i < count; ++i) {
       const View one = bytes.subspan(i * shape.slot_bytes, shape.slot_bytes);
       SlotHeader header;
-      if (format::read_slot(uuid, epoch, one, header)) collect(header, one, chains);
+      switch (format::read_slot(uuid, epoch, one, header)) {
+        case format::SlotState::nothing:
+          break;
+        case format::SlotState::valid:
+          collect(header, one, chains);
+          break;
+        case format::SlotState::too_new:
+          return fail(Errc::too_new, "journal slot {} is of version {}, unknown to this program",
+                      slot + i, header.version.get());
+      }
     }
   }
   std::vector<Replayed> transactions;

@@ -490,7 +490,10 @@ Result<void> PageStore::commit_once(Io& io) {
     done = flush_home(io);  // W6
 #endif
   }
-  if (done && (!payload.empty() || frees)) done = journal_.commit(io, home_written);  // W4
+#ifdef FIRN_MUTANT_no_journal_flush
+  if (false)
+#endif
+    if (done && (!payload.empty() || frees)) done = journal_.commit(io, home_written);  // W4
   if (!done) {
     fence(done.error());
     io.wake(space_);
@@ -577,6 +580,9 @@ void PageStore::settle(const Capture& capture) {
 }
 
 uint64_t PageStore::horizon() const {
+#ifdef FIRN_MUTANT_free_before_home
+  return ids_.peek() - 1;
+#endif
   uint64_t first = ids_.peek();
   for (const Page* page = dirty_.front(); page != nullptr; page = dirty_.after(page)) {
     first = std::min(first, page->oldest_unhomed);
@@ -593,6 +599,11 @@ Result<void> PageStore::write_home(Io& io, size_t pages_max) {
   Capture capture;
   capture.pages_max = pages_max;
   capture_wanted_ = &capture;
+#ifdef FIRN_MUTANT_home_before_commit
+  capture_oldest(capture);
+  TRY(write_captured(io, capture));
+  capture.images.clear();
+#endif
   Result<void> done = commit(io);
   capture_wanted_ = nullptr;
   if (done && !capture.images.empty()) {

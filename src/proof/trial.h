@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// A trial: one random life of a pool on a simulated world, and the verdicts on every way it may end.
+//
+//   - crash enumeration: at every moment of the log, for every fate of what was pending, the pool must open,
+//     check clean and show what the model allows
+//   - error counting: with the Nth call failing, for every N, nothing flushed may be lost
+//   - determinism: the same seed gives the same trace twice
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "disk/device.h"
+#include "proof/model.h"
+#include "sim/crash.h"
+#include "sim/sim_io.h"
+
+namespace firn::proof {
+
+struct TrialShape {
+  uint64_t clients = 3;
+  uint64_t steps = 30;          // Requests of each client.
+  uint64_t pool_blocks = 8;
+  uint64_t disk_bytes = 64 * kMiB;
+  bool background = true;       // Ticker, home writer, formatter run too.
+  bool change_catalog = true;   // A second disk comes and goes, another is resized.
+};
+
+struct Verdict {
+  std::vector<std::string> violations;  // At most ten; each names seed, moment and fate.
+  uint64_t crash_states = 0;            // Distinct ones that were recovered and judged.
+  uint64_t moments = 0;
+  uint64_t recoveries_crashed = 0;      // States reached by crashing a recovery.
+  uint64_t trace = 0;
+  bool good() const { return violations.empty(); }
+};
+
+class Trial {
+ public:
+  Trial(uint64_t seed, TrialShape shape);
+
+  // Lives once; fault (if any) strikes on the way. Returns the trace hash.
+  uint64_t live(const sim::Fault* fault = nullptr);
+  bool fault_struck() const { return fault_struck_; }
+  uint64_t operations() const { return operations_; }
+
+  // After live(): crashes everywhere. At most `budget` fates a moment, `states_max` states in all.
+  void enumerate(Verdict& verdict, size_t budget, uint64_t states_max);
+  // After live(): what the world holds now, without a crash, must be right.
+  void judge_end(Verdict& verdict);
+
+ private:
+  struct Acknowledged {
+    DiskModel::Cover floors;           // Of disk "main".
+    bool extra_before = false;         // Whether disk "extra" may be absent / present.
+    bool extra_after = false;
+    std::vector<uint64_t> sizes;       // That disk "grow" may have.
+  };
+
+  void set_up();
+  void client(Io& io, uint64_t which, BlockDevice& disk);
+  void one_request(Io& io, uint64_t which, BlockDevice& disk, Prng& prng);
+  void catalog_client(Io& io, class CatalogDriver& driver);
+  void mark();
+  bool judge(sim::World& image, const Acknowledged& known, const std::string& where, Verdict& verdict);
+  bool judge_content(Io& io, BlockDevice& disk, const Acknowledged& known, const std::string& where,
+                     Verdict& verdict);
+  void crash_recovery(sim::World image, const Acknowledged& known, const std::string& where, uint64_t seed,
+                      Verdict& verdict);
+
+  uint64_t seed_;
+  TrialShape shape_;
+  sim::World world_;
+  DiskModel model_;
+  Stamp next_stamp_ = 1;
+  std::vector<Acknowledged> acknowledged_;  // By mark.
+  Acknowledged now_;
+  bool fault_struck_ = false;
+  uint64_t operations_ = 0;
+  uint64_t trace_ = 0;
+  bool expect_errors_ = false;
+};
+
+}  // namespace firn::proof
