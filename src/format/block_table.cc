@@ -15,7 +15,7 @@ bool possible(const BlockEntry& entry) {
   if (bits != entry.used) return false;
   switch (static_cast<BlockState>(entry.state)) {
     case BlockState::allocated:
-      return entry.family != 0;
+      return entry.family != 0 && bits != 0;
     case BlockState::raw:
     case BlockState::ready:
     case BlockState::bad:
@@ -38,23 +38,44 @@ Result<void> check_block_page(View content) {
   return ok;
 }
 
+namespace {
+
+bool possible(const TreeRoot& tree, uint64_t groups) {
+  const uint64_t page = tree.page;
+  const auto level = static_cast<uint8_t>(tree.level);
+  if (level > kLevelMax || !all_zero(tree.reserved)) return false;
+  if (page == kNoPage) return level == 0;
+  return page != kRootPage && page < groups * kGroupPages && !is_info_page(page);
+}
+
+}  // namespace
+
 Result<PoolRoot> decode_pool_root(View content) {
   const auto root = load<PoolRoot>(content);
   if (root.magic != kPoolRootMagic) {
     return fail(Errc::corrupt, "pool root: magic is {:016x}", root.magic.get());
   }
-  if (root.blocks == 0 || root.blocks > (uint64_t{1} << 36) || root.groups == 0 ||
-      root.groups > kPageNoMax / kGroupPages ||
-      static_cast<uint8_t>(root.block_table.level) > kLevelMax ||
-      static_cast<uint8_t>(root.catalog.level) > kLevelMax || !all_zero(root.reserved)) {
+  if (root.blocks == 0 || root.blocks > kBlocksMax || root.groups == 0 ||
+      root.groups > kPageNoMax / kGroupPages) {
     return fail(Errc::corrupt, "pool root: {} blocks and {} groups cannot be", root.blocks.get(),
                 root.groups.get());
   }
   for (const TreeRoot& tree : {root.block_table, root.catalog}) {
-    const uint64_t page = tree.page;
-    if (page > kPageNoMax || (page != kNoPage && is_info_page(page)) || !all_zero(tree.reserved)) {
-      return fail(Errc::corrupt, "pool root: a tree begins at page {}", page);
+    if (!possible(tree, root.groups)) {
+      return fail(Errc::corrupt, "pool root: a tree begins at page {}, level {}", tree.page.get(),
+                  static_cast<unsigned>(tree.level));
     }
+  }
+  if (root.block_table.page != kNoPage && root.block_table.page == root.catalog.page) {
+    return fail(Errc::corrupt, "pool root: block table and catalog both begin at page {}",
+                root.catalog.page.get());
+  }
+  if (root.catalog_records > kCatalogRecordsMax || root.next_family == 0 || root.next_layer == 0) {
+    return fail(Errc::corrupt, "pool root: {} catalog records, next family {}, next layer {}",
+                root.catalog_records.get(), root.next_family.get(), root.next_layer.get());
+  }
+  if (!all_zero(root.reserved)) {
+    return fail(Errc::corrupt, "pool root: reserved bytes are not zero");
   }
   return root;
 }

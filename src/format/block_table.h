@@ -36,6 +36,8 @@ struct BlockEntry {
 static_assert(OnDisk<BlockEntry, 64>);
 static_assert(sizeof(BlockEntry) * kBlocksPerPage == kPageBytes);
 
+// Every entry of the page is possible: a known state; `used` counts the bitmap; allocated if and
+// only if there are grains and an owner; reserved bytes zero.
 Result<void> check_block_page(View content);
 
 // The pool root: page 1, where every tree begins. docs/format/pool_root.md
@@ -57,6 +59,8 @@ struct PoolRoot {
 };
 static_assert(OnDisk<PoolRoot, kPageBytes>);
 inline constexpr uint64_t kPoolRootMagic = 0x544f4f524e524946;  // "FIRNROOT"
+inline constexpr uint64_t kBlocksMax = uint64_t{1} << 36;       // 64 PiB: what a GrainNo reaches.
+inline constexpr uint64_t kCatalogRecordsMax = uint64_t{1} << 32;
 
 Result<PoolRoot> decode_pool_root(View content);
 

@@ -35,12 +35,17 @@ Result<void> decode_tail(View tail, Named& named) {
     tail = tail.subspan(whole.size());
     std::string value(head.length, '\0');
     std::memcpy(value.data(), whole.data() + sizeof(TagHead), head.length);
+    if (head.tag == 0) {
+      return fail(Errc::corrupt, "catalog: record '{}': a field without a tag", named.name);
+    }
     if (head.tag == kTagSetting) {
       const size_t split = value.find('\0');
       if (split == std::string::npos || split == 0) {
         return fail(Errc::corrupt, "catalog: record '{}': a setting without a key", named.name);
       }
-      named.settings[value.substr(0, split)] = value.substr(split + 1);
+      if (!named.settings.emplace(value.substr(0, split), value.substr(split + 1)).second) {
+        return fail(Errc::corrupt, "catalog: record '{}': a setting is there twice", named.name);
+      }
     } else if (head.tag % 2 != 0) {
       return fail(Errc::too_new, "catalog: record '{}' has field {}, unknown to this version",
                   named.name, head.tag.get());
@@ -49,6 +54,13 @@ Result<void> decode_tail(View tail, Named& named) {
     }
   }
   return ok;
+}
+
+bool unused_is_zero(const NameRecord& record) {
+  const auto name_bytes = static_cast<size_t>(record.name_bytes);
+  return record.reserved0 == std::byte{} && all_zero(record.reserved) &&
+         all_zero(std::as_bytes(std::span(record.name)).subspan(name_bytes)) &&
+         all_zero(View(record.tail).subspan(record.tail_bytes));
 }
 
 }  // namespace
@@ -73,6 +85,10 @@ Result<NameRecord> encode(const Named& named) {
   std::copy(named.name.begin(), named.name.end(), record.name.begin());
   std::string tail;
   for (const auto& [key, value] : named.settings) {
+    if (key.empty() || key.find('\0') != std::string::npos) {
+      return fail(Errc::invalid, "disk '{}': a setting needs a key, without a zero byte in it",
+                  named.name);
+    }
     append(tail, kTagSetting, key + std::string(1, '\0') + value);
   }
   tail += named.unknown;
@@ -102,7 +118,11 @@ Result<Named> decode_name(View bytes) {
     return fail(Errc::corrupt, "catalog: a name of {} bytes", length);
   named.name.assign(record.name.data(), length);
   if (!name_is_valid(named.name)) return fail(Errc::corrupt, "catalog: a record with a bad name");
-  if (record.layer == 0 || record.tail_bytes > record.tail.size() || record.continuation != 0) {
+  if (record.continuation != 0) {
+    return fail(Errc::too_new, "catalog: record '{}' goes on elsewhere, unknown to this version",
+                named.name);
+  }
+  if (record.layer == 0 || record.tail_bytes > record.tail.size() || !unused_is_zero(record)) {
     return fail(Errc::corrupt, "catalog: record '{}' is impossible", named.name);
   }
   named.layer = record.layer;
@@ -123,8 +143,8 @@ Result<LayerRecord> decode_layer(View bytes) {
                 static_cast<unsigned>(record.version));
   }
   const auto state = static_cast<LayerState>(record.state);
-  if (record.layer == 0 || record.family == 0 || record.bytes > kDiskBytesMax ||
-      static_cast<uint8_t>(record.root_level) >= kLevelMax ||
+  if (record.layer == 0 || record.family == 0 || record.parent == record.layer ||
+      record.bytes > kDiskBytesMax || static_cast<uint8_t>(record.root_level) >= kLevelMax ||
       (state != LayerState::live && state != LayerState::frozen && state != LayerState::dropping) ||
       !all_zero(record.reserved)) {
     return fail(Errc::corrupt, "catalog: layer {} of family {} is impossible", record.layer.get(),
@@ -137,7 +157,10 @@ Result<LayerRecord> decode_layer(View bytes) {
 Result<RecordKind> kind_of_record(View record) {
   const auto kind = static_cast<uint8_t>(record[0]);
   if (kind > static_cast<uint8_t>(RecordKind::snapshot)) {
-    return fail(Errc::corrupt, "catalog: a record of kind {}", kind);
+    return fail(Errc::too_new, "catalog: a record of kind {}, unknown to this version", kind);
+  }
+  if (kind == 0 && !all_zero(record.first(kRecordBytes))) {
+    return fail(Errc::corrupt, "catalog: a free record that is not empty");
   }
   return static_cast<RecordKind>(kind);
 }

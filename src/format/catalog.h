@@ -80,11 +80,11 @@ struct Named {
 // 1 to 128 bytes of [A-Za-z0-9._:-], not beginning with '.' or '-'.
 bool name_is_valid(std::string_view name);
 
-// Errc::no_space when the settings do not fit.
+// Errc::no_space when the settings do not fit, Errc::invalid when one has no key.
 Result<NameRecord> encode(const Named& named);
 Result<Named> decode_name(View record);
 Result<LayerRecord> decode_layer(View record);
-// free, disk, layer or snapshot; Errc::corrupt otherwise.
+// free (entirely zero), disk, layer or snapshot; Errc::too_new for any other kind.
 Result<RecordKind> kind_of_record(View record);
 
 }  // namespace firn::format

@@ -7,6 +7,7 @@ namespace firn::format {
 
 void seal(const Uuid& uuid, SlotHeader& header, View payload) {
   CHECK(header.commit_id != 0 && header.part < header.parts && header.parts <= kSlotPartsMax);
+  CHECK(!payload.empty());  // A part without bytes could not be told from a missing one.
   header.magic = kSlotMagic;
   header.version = 1;
   header.payload_bytes = static_cast<uint32_t>(payload.size());
@@ -14,20 +15,24 @@ void seal(const Uuid& uuid, SlotHeader& header, View payload) {
   header.header_crc = crc32c(view_of(header).first(offsetof(SlotHeader, header_crc)), crc32c(uuid));
 }
 
-bool read_slot(const Uuid& uuid, uint64_t epoch, View slot, SlotHeader& header) {
-  if (slot.size() < sizeof(SlotHeader)) return false;
+SlotState read_slot(const Uuid& uuid, uint64_t epoch, View slot, SlotHeader& header) {
+  if (slot.size() < sizeof(SlotHeader)) return SlotState::nothing;
   header = load<SlotHeader>(slot);
   const uint32_t seed = crc32c(uuid);
-  if (header.magic != kSlotMagic ||
+  if (header.magic != kSlotMagic || header.epoch != epoch ||
       header.header_crc != crc32c(view_of(header).first(offsetof(SlotHeader, header_crc)), seed)) {
-    return false;
+    return SlotState::nothing;
   }
-  if (header.version != 1 || header.epoch != epoch || header.commit_id == 0 ||
-      header.part >= header.parts || header.parts > kSlotPartsMax ||
-      header.payload_bytes > slot.size() - sizeof(SlotHeader)) {
-    return false;
+  if (header.version != 1 || header.reserved0 != 0 || header.reserved1 != 0 ||
+      header.reserved2 != 0 || header.reserved3 != 0 || header.reserved4 != 0) {
+    return SlotState::too_new;
   }
-  return header.payload_crc == crc32c(slot.subspan(sizeof(SlotHeader), header.payload_bytes), seed);
+  if (header.commit_id == 0 || header.part >= header.parts || header.parts > kSlotPartsMax ||
+      header.payload_bytes == 0 || header.payload_bytes > slot.size() - sizeof(SlotHeader)) {
+    return SlotState::nothing;
+  }
+  const View payload = slot.subspan(sizeof(SlotHeader), header.payload_bytes);
+  return header.payload_crc == crc32c(payload, seed) ? SlotState::valid : SlotState::nothing;
 }
 
 Result<void> walk_records(View payload, RecordSink& sink) {
@@ -38,9 +43,15 @@ Result<void> walk_records(View payload, RecordSink& sink) {
     }
     const auto record = load<PageRecord>(payload);
     payload = payload.subspan(sizeof(PageRecord));
-    if (record.page > kPageNoMax || (record.flags & ~kRecordFresh) != 0) {
-      return fail(Errc::corrupt, "journal: record of page {} with flags {:#x}", record.page.get(),
-                  record.flags.get());
+    if (record.page > kPageNoMax) {
+      return fail(Errc::corrupt, "journal: a record of page {}, which cannot be",
+                  record.page.get());
+    }
+    if ((record.flags & ~kRecordFresh) != 0) {
+      return fail(Errc::too_new,
+                  "journal: the record of page {} has flags {:#x}, unknown to this "
+                  "version",
+                  record.page.get(), record.flags.get());
     }
     TRY(sink.page(record.page, record.crc, (record.flags & kRecordFresh) != 0));
     for (unsigned i = 0; i < record.runs; ++i) {

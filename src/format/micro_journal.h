@@ -34,9 +34,14 @@ inline constexpr uint32_t kSlotMagic = 0x314a4d46;  // "FMJ1"
 inline constexpr uint16_t kSlotPartsMax = 4096;
 
 void seal(const Uuid& uuid, SlotHeader& header, View payload);
-// A slot that is valid for this pool and epoch, or nothing: a torn, empty or foreign slot is no
-// error, it is a transaction that never happened.
-bool read_slot(const Uuid& uuid, uint64_t epoch, View slot, SlotHeader& header);
+
+enum class SlotState : uint8_t {
+  nothing,  // Torn, empty or foreign: no error, a transaction that never happened.
+  valid,    // For this pool and epoch.
+  too_new,  // Sealed for this pool and epoch, but not understood: to pass over it would be to lose
+            // what was acknowledged.
+};
+SlotState read_slot(const Uuid& uuid, uint64_t epoch, View slot, SlotHeader& header);
 
 // The payload, joined over the chain, is a row of page records: after this transaction page P has
 // checksum C, and these 8-byte words of it have these values.

@@ -21,6 +21,28 @@ uint32_t info_crc(const Uuid& uuid, PageNo page, View content) {
   return crc32c(content.subspan(offsetof(InfoPage, page)), place_seed(uuid, page));
 }
 
+namespace {
+
+Result<void> check_entry(PageNo page, const PageInfo& info) {
+  const auto kind = static_cast<uint8_t>(info.kind);
+  if (kind > kPageKindMax) {
+    return fail(Errc::too_new, "metadata page {}: its kind, {}, is unknown to this version", page,
+                kind);
+  }
+  const auto level = static_cast<uint8_t>(info.level);
+  const bool is_index = kind == static_cast<uint8_t>(PageKind::index);
+  const bool is_root = kind == static_cast<uint8_t>(PageKind::pool_root);
+  const bool is_free = kind == static_cast<uint8_t>(PageKind::free);
+  if (level > kLevelMax || (level != 0) != is_index || is_root != (page == kRootPage) ||
+      info.flags != 0 || info.reserved != 0 || (is_free && !all_zero(view_of(info)))) {
+    return fail(Errc::corrupt, "metadata page {}: its entry is impossible (kind {}, level {})",
+                page, kind, level);
+  }
+  return ok;
+}
+
+}  // namespace
+
 Result<void> check_info_page(const Uuid& uuid, PageNo page, View content) {
   const le32 magic = load<le32>(content);
   if (magic != kInfoMagic) {
@@ -39,12 +61,7 @@ Result<void> check_info_page(const Uuid& uuid, PageNo page, View content) {
   for (size_t i = 0; i < kGroupEntries; ++i) {
     const auto info =
         load<PageInfo>(content.subspan(offsetof(InfoPage, entries) + i * sizeof(PageInfo)));
-    const auto kind = static_cast<uint8_t>(info.kind);
-    if (kind > kPageKindMax || static_cast<uint8_t>(info.level) > kLevelMax || info.flags != 0 ||
-        info.reserved != 0) {
-      return fail(Errc::corrupt, "metadata page {}: the entry of page {} is impossible (kind {})",
-                  page, page + 1 + i, kind);
-    }
+    TRY(check_entry(page + 1 + i, info));
   }
   return ok;
 }

@@ -64,7 +64,9 @@ inline constexpr uint32_t kInfoMagic = 0x49504e46;  // "FNPI"
 uint32_t page_crc(const Uuid& uuid, PageNo page, View content);
 uint32_t info_crc(const Uuid& uuid, PageNo page, View content);
 
-// Checks magic, place and checksum, and that every entry is possible.
+// Checks magic, place and checksum, and that every entry is possible: the pool root is page 1 and
+// only page 1, only index pages have a level, the entry of a free page is entirely zero.
+// Errc::too_new for a page of a kind that this version does not know.
 Result<void> check_info_page(const Uuid& uuid, PageNo page, View content);
 
 // An index entry: where a child page is, and whether this layer wrote it.

@@ -34,6 +34,7 @@ Result<void> check_geometry(const Superblock& superblock) {
 std::array<std::byte, 512> encode(Superblock superblock, uint16_t slot) {
   CHECK(superblock.magic == kSuperblockMagic && superblock.version == kPoolVersion);
   superblock.slot = slot;
+  superblock.autoclear = superblock.autoclear & kKnownAutoclear;
   superblock.crc = crc32c(view_of(superblock).subspan(kCovered));
   std::array<std::byte, 512> bytes;
   std::memcpy(bytes.data(), &superblock, sizeof superblock);
@@ -66,7 +67,9 @@ Result<Superblock> decode_superblock(View bytes, uint16_t slot) {
     return fail(Errc::too_new, "superblock copy {}: incompatible features {:#x} are unknown", slot,
                 superblock.incompat & ~kKnownIncompat);
   }
-  if (!all_zero(superblock.reserved)) {
+  const bool explained = (superblock.ro_compat & ~kKnownReadOnlyCompat) != 0 ||
+                         (superblock.compat & ~kKnownCompat) != 0;
+  if (!explained && !all_zero(superblock.reserved)) {
     return fail(Errc::corrupt, "superblock copy {}: reserved bytes are not zero", slot);
   }
   TRY(check_geometry(superblock));

@@ -21,6 +21,8 @@ inline constexpr int kSuperblockCopies = 2;
 // opened.
 inline constexpr uint64_t kKnownIncompat = 0;
 inline constexpr uint64_t kKnownReadOnlyCompat = 0;
+inline constexpr uint64_t kKnownCompat = 0;
+inline constexpr uint64_t kKnownAutoclear = 0;
 
 enum class JournalMedium : uint8_t { file = 1, pmem = 2 };
 
@@ -39,16 +41,18 @@ struct Superblock {
   le64 created_ns;                   // Wall clock.
   le64 journal_slot_bytes;
   le64 journal_slots;
-  std::byte journal_medium{};             // JournalMedium.
-  std::byte block_shift{20};              // Storage block: 1 MiB.
-  std::byte grain_shift{12};              // Grain: 4 KiB.
-  std::byte page_shift{12};               // Metadata page: 4 KiB.
-  std::array<std::byte, 404> reserved{};  // Zero; a reader refuses anything else.
+  std::byte journal_medium{};  // JournalMedium.
+  std::byte block_shift{20};   // Storage block: 1 MiB.
+  std::byte grain_shift{12};   // Grain: 4 KiB.
+  std::byte page_shift{12};    // Metadata page: 4 KiB.
+  // Zero, unless an unknown bit of ro_compat or compat explains it: then kept as it is.
+  std::array<std::byte, 404> reserved{};
 };
 static_assert(OnDisk<Superblock, 512>);
 static_assert(offsetof(Superblock, uuid) == 48 && offsetof(Superblock, sequence) == 64);
 
-// Seals `superblock` for copy `slot` and returns its bytes.
+// Seals `superblock` for copy `slot` and returns its bytes. Unknown autoclear bits are dropped:
+// whoever writes does not keep up what they vouch for.
 std::array<std::byte, 512> encode(Superblock superblock, uint16_t slot);
 // What lies at copy `slot`, or why it is not a superblock: Errc::not_found (no magic), corrupt
 // (checksum, place, reserved bytes), too_new (version or incompatible features), unsupported
