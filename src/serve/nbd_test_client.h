@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/prng.h"
+#include "io/blocking_io.h"
 #include "io/fiber_io.h"
 #include "io/socket.h"
 #include "serve/inbox.h"

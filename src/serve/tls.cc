@@ -38,6 +38,9 @@ constexpr const char* kCertificateCiphers =
 constexpr const char* kKeyCiphers =
     "kECDHEPSK+CHACHA20:kDHEPSK+AESGCM:kDHEPSK+CHACHA20:kECDHEPSK+AES:kPSK+AESGCM";
 
+constexpr const char* kKeySuites =
+    "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384";
+
 // Why the last OpenSSL call of this thread failed; empties its queue.
 std::string last_reason() {
   std::array<char, 160> text{};
@@ -110,6 +113,12 @@ Result<std::unique_ptr<TlsContext>> TlsContext::load(Io& io, const TlsFiles& fil
   if (files.directory.empty() && files.psk_file.empty()) {
     return fail(Errc::invalid, "TLS needs certificates or a file of pre-shared keys");
   }
+  if (!files.directory.empty() && !files.psk_file.empty() && !files.verify_clients) {
+    return fail(Errc::invalid,
+                "pre-shared keys in {} would protect nothing: certificates without "
+                "verification of clients let in anybody",
+                files.psk_file);
+  }
   std::unique_ptr<TlsContext> made(new TlsContext);
   SSL_CTX* context = SSL_CTX_new(TLS_server_method());
   CHECK(context != nullptr, "no memory for a TLS context");
@@ -130,6 +139,8 @@ Result<std::unique_ptr<TlsContext>> TlsContext::load(Io& io, const TlsFiles& fil
   if (!files.psk_file.empty()) {
     TRY(made->load_keys(io, files.psk_file));
     SSL_CTX_set_psk_server_callback(context, find_key);
+    // With 1.3 such a key belongs to SHA-256, and a suite of another hash would pass it over.
+    SSL_CTX_set_ciphersuites(context, kKeySuites);
     ciphers = ciphers.empty() ? kKeyCiphers : std::string(kKeyCiphers) + ":" + kCertificateCiphers;
     if (!files.directory.empty()) ciphers.resize(ciphers.size() - std::strlen(":!kPSK"));
   }

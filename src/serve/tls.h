@@ -7,6 +7,7 @@
 //      authority.
 //  L2  A file of pre-shared keys holds one "user:hexkey" on each line ('#' begins a comment), as
 //      psktool writes it.
+//      Beside certificates, keys are for clients that have none; then those must be verified.
 //  L3  OpenSSL never touches a socket: bytes pass through memory, so that waiting stays with Io.
 //  L4  Renegotiation, compression and session tickets are off.
 #pragma once
