@@ -3,8 +3,8 @@
 //
 // Contract, beside Io's:
 //  - spawn() runs the task at once, to its end; offload() too. yield() does nothing.
-//  - park() is a CHECK failure: nobody could ever wake the caller. So is taking from exhausted
-//  buffers().
+//  - park() is a CHECK failure: nobody could ever wake the caller. So is taking from buffers()
+//    when they are exhausted.
 #pragma once
 
 #include <memory>

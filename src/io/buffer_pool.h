@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// BufferPool: the aligned buffers of one shard, carved from one arena that a ring can register
-// once.
+// BufferPool: the aligned buffers of one shard, from one arena that a ring can register once.
 //
 // Contract:
 //  B1  A buffer begins on a multiple of its capacity, which is a power of two from 4 KiB to 1 MiB:
-//  good for
-//      direct I/O on any device.
+//      good for direct I/O on any device.
 //  B2  Memory is bounded: when the arena is exhausted callers wait, strictly in order of arrival,
-//  so that a
-//      large request is not starved by small ones behind it.
+//      so that a large request is not starved by small ones behind it.
 //  B3  Taking and giving back never allocates.
+//
 // Whoever holds a buffer and waits for a second one can deadlock with its like: take all in one go,
 // or none while holding one.
 #pragma once

@@ -66,7 +66,9 @@ void arrived(void* kept, const void** old_bottom, size_t* old_size) {
   (void)old_size;
 #endif
 }
-void tsan_switch([[maybe_unused]] void* to) {
+// Inlined always: ThreadSanitizer notes each function's entry on the stack left and would note its exit on
+// the one entered.
+[[gnu::always_inline]] inline void tsan_switch([[maybe_unused]] void* to) {
 #ifdef FIRN_TSAN
   __tsan_switch_to_fiber(to, 0);
 #endif
@@ -78,9 +80,37 @@ struct KeepStack {
   void deallocate(boost::context::stack_context&) {}
 };
 
-}  // namespace
+// Stacks of schedulers that are gone: a crash enumeration makes a scheduler per image. Per thread,
+// few.
+class SpareStacks {
+ public:
+  SpareStacks() = default;
+  SpareStacks(const SpareStacks&) = delete;
+  SpareStacks& operator=(const SpareStacks&) = delete;
+  ~SpareStacks() {
+    for (std::byte* mapping : spare_) ::munmap(mapping, kMappingBytes);
+  }
+  std::byte* take() {
+    if (spare_.empty()) return nullptr;
+    std::byte* mapping = spare_.back();
+    spare_.pop_back();
+    return mapping;
+  }
+  void give_back(std::byte* mapping) {
+    if (spare_.size() < kCount) {
+      spare_.push_back(mapping);
+    } else {
+      ::munmap(mapping, kMappingBytes);
+    }
+  }
 
-Fiber::Fiber(FiberScheduler& scheduler, uint64_t number) : scheduler_(scheduler), number_(number) {
+ private:
+  static constexpr size_t kCount = 32;
+  std::vector<std::byte*> spare_;
+};
+thread_local SpareStacks spare_stacks;
+
+std::byte* map_stack(uint64_t number) {
   void* mapping = ::mmap(nullptr, kMappingBytes, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
   CHECK(mapping != MAP_FAILED, "no memory for the stack of fiber {}: {}", number,
@@ -88,7 +118,14 @@ Fiber::Fiber(FiberScheduler& scheduler, uint64_t number) : scheduler_(scheduler)
   CHECK(::mprotect(mapping, kGuardBytes, PROT_NONE) == 0,
         "no guard page for the stack of fiber {} (vm.max_map_count?): {}", number,
         std::strerror(errno));
-  mapping_ = static_cast<std::byte*>(mapping);
+  return static_cast<std::byte*>(mapping);
+}
+
+}  // namespace
+
+Fiber::Fiber(FiberScheduler& scheduler, uint64_t number) : scheduler_(scheduler), number_(number) {
+  mapping_ = spare_stacks.take();
+  if (mapping_ == nullptr) mapping_ = map_stack(number);
   boost::context::stack_context stack;
   stack.size = FiberScheduler::kStackBytes;
   stack.sp = mapping_ + kMappingBytes;
@@ -108,7 +145,7 @@ Fiber::~Fiber() {
 #ifdef FIRN_ASAN
   __asan_unpoison_memory_region(mapping_ + kGuardBytes, FiberScheduler::kStackBytes);
 #endif
-  ::munmap(mapping_, kMappingBytes);
+  spare_stacks.give_back(mapping_);
 }
 
 boost::context::fiber Fiber::body(boost::context::fiber&& driver) {
@@ -121,9 +158,8 @@ boost::context::fiber Fiber::body(boost::context::fiber&& driver) {
     scheduler.ended(*this);
     scheduler.switch_out("a task");
   }
-  tsan_switch(scheduler.driver_tsan_);
   leaving(nullptr, scheduler.driver_bottom_, scheduler.driver_size_);
-  return std::move(driver_);
+  return std::move(driver_);  // ThreadSanitizer is told in resume(): the functions above us must end first.
 }
 
 size_t Fiber::high_water() const {
@@ -265,6 +301,7 @@ void FiberScheduler::resume(Fiber& fiber) {
   tsan_switch(fiber.tsan_fiber_);
   leaving(&driver_fake_stack_, fiber.mapping_ + kGuardBytes, kStackBytes);
   fiber.context_ = std::move(fiber.context_).resume();
+  if (!fiber.context_) tsan_switch(driver_tsan_);  // It has ended.
   arrived(driver_fake_stack_, nullptr, nullptr);
   current_ = nullptr;
 }

@@ -3,16 +3,14 @@
 //
 // Contract:
 //  F1  A fiber runs until it waits; nobody is preempted, and a fiber never changes its thread.
-//  F2  Without a picker, fibers run in the order in which they became runnable, and WaitLists are
-//  FIFO. F3  A turn (run_ready) runs everything runnable, also what becomes runnable meanwhile;
-//  then those who
-//      yielded, once; then returns, so that a driver may submit what the turn has gathered.
+//  F2  Without a picker, fibers run in the order in which they became runnable; WaitLists are FIFO.
+//  F3  A turn (run_ready) runs everything runnable, also what becomes runnable meanwhile; then
+//      those who yielded, once; then returns, so that a driver may submit what has gathered.
 //  F4  Stacks come from a pool, lie above a guard page, and are used again without allocation.
 //  F5  A task runs to its end: there is no cancellation. All fibers have ended when the scheduler
-//  dies.
+//      dies.
 //
-// Knows no I/O and no clock: a driver calls run_ready() and makes fibers runnable with
-// make_ready().
+// Knows no I/O and no clock: a driver calls run_ready() and make_ready().
 #pragma once
 
 #include <boost/context/fiber.hpp>

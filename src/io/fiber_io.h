@@ -3,8 +3,7 @@
 //
 // Contract, beside Io's:
 //  - One io_uring_enter per turn submits what all fibers of the turn asked for; an idle shard
-//  sleeps in it,
-//    without a timeout unless somebody sleeps.
+//    sleeps in it, without a timeout unless somebody sleeps.
 //  - No operation on an open file or socket allocates in the steady state.
 //  - Made, run and destroyed on one thread. post() alone may be called from others.
 //  - O_DIRECT alignment is the caller's duty: Errc::invalid otherwise.

@@ -6,7 +6,8 @@
 //  K1  Descriptors are close-on-exec and in blocking mode (the ring waits, not the caller).
 //  K2  TCP connections have TCP_NODELAY and keep-alive set.
 //  K3  After Io::shutdown() receive gives 0 bytes and send fails with EPIPE, whatever the
-//  descriptors are.
+//      descriptors are.
+//
 // Addresses are text: "HOST:PORT", "[V6]:PORT"; port 0 lets the kernel choose (see local_port()).
 #pragma once
 

@@ -4,19 +4,18 @@
 // Terms and contract:
 //  - A crash *at i* happens after events [0, i) and before event i.
 //  - A change is *pending* at i when it was issued and is not durable. It becomes durable when a
-//  flush of its
-//    file (for names: of its directory) completes that began after the change completed.
+//    flush of its file (for names: of its directory) completes that began after the change had
+//    completed.
 //  - An *atom* is the part of one pending write that lies in one aligned unit of its file's atom
-//  size (512
-//    bytes; 4096 for files named as data). A resize, a punch and a change of names are one atom
-//    each.
+//    size (512 bytes; 4096 for files named as data). A resize, a punch and a change of names are
+//    one atom each.
 //  - A *fate* says which atoms survive, each for itself, so any reordering is some fate. Survivors
-//  are applied
-//    in the order in which the changes completed, those still in flight last. Each atom survives
-//    whole or not at all, but for one: with `torn_atoms` a fate may keep only the first k * 512
-//    bytes of one atom that is larger than 512 (outside what 4 KiB grains promise, so off by
-//    default).
-//  - image() is the world after that fate: no log, no locks, same latent errors.
+//    are applied in the order in which the changes completed, those still in flight last.
+//  - Each atom survives whole or not at all, but for one: with `torn_atoms` a fate may keep only
+//    the first k * 512 bytes of one atom that is larger than that. Off by default: the promise of
+//    whole 4 KiB grains needs a medium that keeps them whole.
+//  - image() is the world after that fate: no log, no locks, no latent errors but those that were
+//    there when the log began.
 //
 // Moving forward by one event costs that event; an image costs the atoms that survive, not the
 // world. The World must outlive it and not lose its log; new events may come.

@@ -5,10 +5,10 @@
 // Contract, beside Io's:
 //  - The same seed, options and program give the same run: trace_hash() is equal.
 //  - Which fiber runs next, how long each operation takes and so in which order operations
-//  complete, and
-//    whether sometimes() is true are drawn from the seed.
+//    complete, and whether sometimes() is true are drawn from the seed.
 //  - run() CHECKs against a deadlock and names the fibers that wait.
 //  - offload() runs inline.
+//
 // Belongs to one thread. Several may work on one World one after the other, not at once.
 #pragma once
 

@@ -3,12 +3,11 @@
 //
 // Contract:
 //  S1  What a running program sees (the volatile state) changes when a change completes; the log
-//  tells what
-//      of it a crash may take back (see crash.h).
-//  S2  Copying a world copies no file content. A copy has the log too; an image made by Crash has
-//  none. S3  Names are flat text: "/pool/data". A directory must exist before something is made in
-//  it; "/" and ""
-//      always do.
+//      tells what of it a crash may take back (see crash.h).
+//  S2  Copying a world copies no file content. A copy has the log too; Crash's images have none.
+//  S3  Names are flat text: "/pool/data". A directory must exist before something is made in it;
+//      the root ("") always does.
+//
 // Does not wait, knows no time and no chance: SimIo adds those.
 #pragma once
 
