@@ -102,7 +102,12 @@ void Parser::build() {
       ->type_name("DIR");
   app_.require_subcommand(1);
   app_.fallthrough();
-  app_.failure_message([](const CLI::App*, const CLI::Error& error) {
+  app_.failure_message([](const CLI::App* app, const CLI::Error& error) {
+    const std::vector<std::string> unknown = app->remaining(/*recurse=*/true);
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError) &&
+        !unknown.empty()) {
+      return fmt::format("firn: \"{}\" is not known here; see firn --help\n", unknown.front());
+    }
     return fmt::format("firn: {}; see firn --help\n", error.what());
   });
   build_pool();

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -21,7 +22,7 @@
 namespace firn::cmd {
 namespace {
 
-constexpr size_t kErrorBytesMax = 16 * 1024;
+constexpr size_t kErrorBytesMax = 4096;
 
 class Fd {
  public:
@@ -110,26 +111,31 @@ std::string reason_of(std::string_view errors) {
   return wire::printable(start == std::string_view::npos ? errors : errors.substr(start + 1), 400);
 }
 
-Result<void> outcome(int status, bool interrupted, const std::string& program,
-                     std::string_view errors) {
+Result<ChildEnd> outcome(int status, bool interrupted, const std::string& program, ChildEnd end) {
   if (interrupted) return fail(Errc::cancelled, "interrupted");
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return ok;
-  if (WIFSIGNALED(status)) {
-    const int signal = WTERMSIG(status);
-    const char* why = signal == SIGXCPU || signal == SIGKILL
-                          ? "; it reached its limit of CPU time, or was killed"
-                          : "";
-    return fail(Errc::io, "{} ended by signal {}{}", program, signal, why);
+  if (WIFEXITED(status)) {
+    end.status = WEXITSTATUS(status);
+    return end;
   }
-  const std::string reason = reason_of(errors);
-  return fail(Errc::io, "{}", reason.starts_with(program) ? reason : program + ": " + reason);
+  const int signal = WTERMSIG(status);
+  const bool limit = signal == SIGXCPU || signal == SIGKILL;
+  return fail(Errc::io, "{} ended by signal {}{}", program, signal,
+              limit ? ": it reached its limit of CPU time, or was killed" : "");
+}
+
+void keep(ChildEnd& end, std::string_view text) {
+  end.first_errors +=
+      text.substr(0, kErrorBytesMax - std::min(kErrorBytesMax, end.first_errors.size()));
+  end.last_errors += text;
+  const size_t size = end.last_errors.size();
+  if (size > kErrorBytesMax) end.last_errors.erase(0, size - kErrorBytesMax);
 }
 
 }  // namespace
 
-Result<void> run_child(FiberIo& io, const std::vector<std::string>& command,
-                       const ChildLimits& limits,
-                       const std::function<void(std::string_view)>& on_output) {
+Result<ChildEnd> run_child(FiberIo& io, const std::vector<std::string>& command,
+                           const ChildLimits& limits,
+                           const std::function<void(std::string_view)>& on_output) {
   Pipe out;
   Pipe err;
   TRY(make_pipe(out));
@@ -147,12 +153,9 @@ Result<void> run_child(FiberIo& io, const std::vector<std::string>& command,
   if (child == 0) become(pointers.data(), limits, out, err, parent);
   out.write.close();
   err.write.close();
-  std::string errors;
+  ChildEnd end;
   bool interrupted = false;
-  const auto keep = [&](std::string_view text) {
-    errors += text;
-    if (errors.size() > kErrorBytesMax) errors.erase(0, errors.size() - kErrorBytesMax);
-  };
+  const auto keep_errors = [&end](std::string_view text) { keep(end, text); };
   while (out.read.get() >= 0 || err.read.get() >= 0) {
     // A negative descriptor is one that poll leaves out.
     std::array<::pollfd, 3> all{{{out.read.get(), POLLIN, 0},
@@ -160,7 +163,7 @@ Result<void> run_child(FiberIo& io, const std::vector<std::string>& command,
                                  {interrupted ? -1 : signals.get(), POLLIN, 0}}};
     io.offload([&all] { ::poll(all.data(), all.size(), -1); });
     if (all[0].revents != 0 && !drain(out.read.get(), on_output)) out.read.close();
-    if (all[1].revents != 0 && !drain(err.read.get(), keep)) err.read.close();
+    if (all[1].revents != 0 && !drain(err.read.get(), keep_errors)) err.read.close();
     if (all[2].revents != 0) {
       interrupted = true;
       ::kill(child, SIGKILL);
@@ -170,7 +173,16 @@ Result<void> run_child(FiberIo& io, const std::vector<std::string>& command,
   io.offload([&] {
     while (::waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
   });
-  return outcome(status, interrupted, command[0], errors);
+  return outcome(status, interrupted, command[0], std::move(end));
+}
+
+Result<void> run_child_well(FiberIo& io, const std::vector<std::string>& command,
+                            const ChildLimits& limits,
+                            const std::function<void(std::string_view)>& on_output) {
+  const ChildEnd end = TRY(run_child(io, command, limits, on_output));
+  if (end.status == 0) return ok;
+  const std::string reason = reason_of(end.last_errors);
+  return fail(Errc::io, "{}", reason.starts_with(command[0]) ? reason : command[0] + ": " + reason);
 }
 
 }  // namespace firn::cmd

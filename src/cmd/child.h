@@ -8,7 +8,7 @@
 //  Y2  SIGINT, SIGTERM and SIGHUP, which are blocked (engine::block_signals), end it and make the
 //  result
 //      Errc::cancelled.
-//  Y3  Its standard error is kept, bounded, and is the reason in the error.
+//  Y3  Its standard error is kept, bounded.
 #pragma once
 
 #include <functional>
@@ -26,10 +26,20 @@ struct ChildLimits {
   uint64_t cpu_seconds = 600;
 };
 
-// Runs it to its end. `on_output` gets what it prints on standard output, in pieces. An exit status
-// other than 0 is Errc::io, with the last lines of its standard error.
-Result<void> run_child(FiberIo& io, const std::vector<std::string>& command,
-                       const ChildLimits& limits,
-                       const std::function<void(std::string_view)>& on_output);
+struct ChildEnd {
+  int status = 0;            // Its exit status.
+  std::string first_errors;  // What it said first on standard error, and last.
+  std::string last_errors;
+};
+
+// Runs it to its end. `on_output` gets what it prints on standard output, in pieces. Errc::io when it was
+// ended by a signal.
+Result<ChildEnd> run_child(FiberIo& io, const std::vector<std::string>& command,
+                           const ChildLimits& limits,
+                           const std::function<void(std::string_view)>& on_output);
+// The same where only status 0 is good: the last line of its standard error is the error.
+Result<void> run_child_well(FiberIo& io, const std::vector<std::string>& command,
+                            const ChildLimits& limits,
+                            const std::function<void(std::string_view)>& on_output);
 
 }  // namespace firn::cmd

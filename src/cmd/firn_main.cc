@@ -51,6 +51,8 @@ int main_of(int argc, char** argv) {
   int status = kDone;
   const std::optional<Arguments> arguments = parse_arguments(argc, argv, status);
   if (!arguments.has_value()) return status;
+  // A command says what went wrong in one line of its own; the daemon sets its log as it was told.
+  engine::set_log({.level = LogLevel::error});
   if (takes_signals(arguments->command)) engine::block_signals();
   Result<std::unique_ptr<FiberIo>> io = FiberIo::make();
   if (!io) return complain(io.error());

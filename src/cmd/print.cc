@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "engine/settings.h"
 #include "wire/text.h"
 
 namespace firn::cmd {
@@ -44,14 +45,22 @@ std::string size(const Json& json, const char* key) {
   return wire::text_of_size(value->get<uint64_t>());
 }
 
-// Settings that differ from the empty and the ordinary, as key=value.
+bool is_default(std::string_view key, std::string_view value) {
+  for (const engine::SettingRow& row : engine::all_settings()) {
+    if (row.key == key) return row.initial == value;
+  }
+  return value.empty();
+}
+
+// Settings that somebody changed, as key=value.
 std::string settings(const Json& json) {
   const Json* all = member(json, "settings");
   std::string list;
   if (all == nullptr || !all->is_object()) return list;
   for (const auto& [key, value] : all->items()) {
-    if (!value.is_string() || value.get_ref<const std::string&>().empty()) continue;
+    if (!value.is_string()) continue;
     const std::string& setting = value.get_ref<const std::string&>();
+    if (is_default(key, setting)) continue;
     list += fmt::format("{}{}={}", list.empty() ? "" : " ", wire::printable(key),
                         setting.find(' ') == std::string::npos
                             ? wire::printable(setting, kTextMax)

@@ -47,8 +47,8 @@ Result<void> convert(FiberIo& io, std::vector<std::string> command, uint64_t byt
                      const std::string& what) {
   Progress progress(what);
   if (progress.shown()) command.insert(command.begin() + 2, "-p");
-  return run_child(io, command, limits_for(bytes),
-                   [&](std::string_view out) { progress.take(out); });
+  return run_child_well(io, command, limits_for(bytes),
+                        [&](std::string_view out) { progress.take(out); });
 }
 
 // Removes the staged disk. A client that just ended may hold it for a moment more.

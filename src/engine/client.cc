@@ -20,17 +20,17 @@ Result<void> receive_more(Io& io, Socket& socket, std::string& text) {
   text.resize(before + (got ? *got : 0));
   if (!got) return got.error();
   if (*got == 0) {
-    return fail(Errc::io, "the daemon closed the connection before it answered; see its log");
+    return fail(Errc::io, "the daemon ended before it answered; its log may say why");
   }
   return ok;
 }
 
-Result<std::string> converse(Io& io, Socket& socket, const wire::ControlCall& call) {
+Result<std::string> converse(Io& io, Socket& socket, const wire::ControlCall& call,
+                             std::string& answer) {
   const std::string text =
       wire::text_of_request({call.method, call.target, call.body.size(), false}) + call.body;
   const ::iovec slice = slice_of(std::as_bytes(std::span(text)));
   TRY(io.send(socket, Iovec(&slice, 1)));
-  std::string answer;
   std::optional<size_t> head;
   while (!head.has_value()) {
     TRY(receive_more(io, socket, answer));
@@ -64,7 +64,13 @@ Result<std::optional<std::string>> ask_daemon(Io& io, const std::string& directo
     }
     return error;
   }
-  return std::optional<std::string>(TRY(converse(io, **socket, wire::encode_control(request))));
+  std::string answer;
+  Result<std::string> body = converse(io, **socket, wire::encode_control(request), answer);
+  if (body) return std::optional<std::string>(body.take());
+  // A daemon that was killed leaves its listening socket to the kernel for a moment, which takes a
+  // connection and then drops it. Where nothing can have changed, that is no daemon.
+  if (answer.empty() && wire::only_looks(request.verb)) return std::optional<std::string>();
+  return body.error();
 }
 
 }  // namespace firn::engine

@@ -46,9 +46,9 @@ sigset_t ending_signals() {
   return set;
 }
 
-HttpAnswer problem_of(Error error) {
-  return {wire::status_of(error.code), "application/problem+json",
-          wire::encode_problem(error.code, text_of(error))};
+HttpAnswer problem_of(int status, Error error) {
+  return {status, "application/problem+json",
+          wire::encode_problem(status, error.code, text_of(error))};
 }
 
 class Daemon {
@@ -69,8 +69,7 @@ class Daemon {
 
   HttpAnswer answer(Io& io, const wire::HttpRequest& request, std::string_view body,
                     bool may_change);
-  Result<std::string> answer_api(Io& io, const wire::HttpRequest& request, std::string_view body,
-                                 bool may_change);
+  Result<std::string> answer_api(Io& io, const wire::ControlRequest& request);
   Result<std::string> open_lone(Io& io, const std::string& disk);
   void keep_lone(Io& io, std::list<std::unique_ptr<LoneExport>>::iterator place);
   std::string metrics() const;
@@ -214,25 +213,29 @@ HttpAnswer Daemon::answer(Io& io, const wire::HttpRequest& request, std::string_
     const bool fenced = engine_->pool().info().fenced;
     return {fenced ? 503 : 200, "text/plain", fenced ? "fenced\n" : "ok\n"};
   }
-  const Result<std::string> json = answer_api(io, request, body, may_change);
-  if (!json) return problem_of(json.error());
+  const Result<wire::ControlRequest> decoded =
+      wire::decode_control(request.method, request.target, body);
+  if (!decoded) {
+    const Error error = decoded.error();
+    const bool wrong_method = error.code == Errc::unsupported;
+    return problem_of(wrong_method ? 405 : wire::status_of(error.code), error);
+  }
+  if (!may_change && !wire::only_looks(decoded->verb)) {
+    return problem_of(403, fail(Errc::unsupported, "this port only looks; change things through {}",
+                                control_path(settings_.directory)));
+  }
+  const Result<std::string> json = answer_api(io, *decoded);
+  if (!json) return problem_of(wire::status_of(json.error().code), json.error());
   return {200, "application/json", *json};
 }
 
-Result<std::string> Daemon::answer_api(Io& io, const wire::HttpRequest& request,
-                                       std::string_view body, bool may_change) {
-  const wire::ControlRequest decoded =
-      TRY(wire::decode_control(request.method, request.target, body));
-  if (!may_change && !wire::only_looks(decoded.verb)) {
-    return fail(Errc::unsupported, "this port only looks; change things through {}",
-                control_path(settings_.directory));
-  }
-  if (decoded.repair) {
+Result<std::string> Daemon::answer_api(Io& io, const wire::ControlRequest& request) {
+  if (request.repair) {
     return fail(Errc::busy, "pool {} is being served; stop the daemon before you repair",
                 settings_.directory);
   }
-  if (decoded.verb == wire::ControlVerb::disk_socket) return open_lone(io, decoded.name);
-  return engine_->answer(io, decoded, service());
+  if (request.verb == wire::ControlVerb::disk_socket) return open_lone(io, request.name);
+  return engine_->answer(io, request, service());
 }
 
 Result<std::string> Daemon::open_lone(Io& io, const std::string& disk) {
@@ -285,8 +288,11 @@ Result<void> Daemon::wait_for_signal() {
   const int fd = ::signalfd(-1, &set, SFD_CLOEXEC);
   if (fd < 0) return fail_errno(errno, "cannot make a signalfd");
   const Result<void> waited = io_.wait_readable(fd);
+  ::signalfd_siginfo taken{};
+  [[maybe_unused]] const ssize_t got = ::read(fd, &taken, sizeof(taken));
   ::close(fd);
-  // One was asked nicely; the next signal ends the process as signals do.
+  log_event(LogLevel::info, "ending", {{"signal", fmt::format("{}", taken.ssi_signo)}});
+  // The first one is heeded here; the next one ends the process as signals do.
   ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
   return waited;
 }

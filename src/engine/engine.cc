@@ -32,7 +32,8 @@ Result<std::unique_ptr<Engine>> Engine::open(Io& io, const std::string& director
 
 Result<void> Engine::close(Io& io) {
   disks_.reset();
-  return pool_->close(io);
+  const std::unique_ptr<store::Pool> pool = std::move(pool_);
+  return pool->close(io);
 }
 
 Result<std::string> Engine::disk(std::string_view name) const {

@@ -10,12 +10,15 @@
 namespace firn::engine {
 namespace {
 
-constexpr Duration kTick = std::chrono::seconds(1);
+constexpr Duration kTick = std::chrono::milliseconds(250);
+constexpr Duration kLinger = std::chrono::seconds(1);
 constexpr Duration kPause = std::chrono::milliseconds(100);  // After an accept that failed.
 constexpr size_t kChunkBytes = 4096;
+constexpr size_t kDrainBytesMax = 1 << 20;
 
 HttpAnswer problem(int status, Error error) {
-  return {status, "application/problem+json", wire::encode_problem(error.code, text_of(error))};
+  return {status, "application/problem+json",
+          wire::encode_problem(status, error.code, text_of(error))};
 }
 
 // Appends what the peer sends next. Errc::cancelled at the end of the stream.

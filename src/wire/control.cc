@@ -270,10 +270,10 @@ int status_of(Errc code) {
   return 500;
 }
 
-std::string encode_problem(Errc code, std::string_view sentence) {
+std::string encode_problem(int status, Errc code, std::string_view sentence) {
   Json json = {{"type", "about:blank"},
-               {"title", reason_of(status_of(code))},
-               {"status", status_of(code)},
+               {"title", reason_of(status)},
+               {"status", status},
                {"code", name_of(code)},
                {"detail", sentence}};
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);

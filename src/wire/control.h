@@ -68,7 +68,7 @@ ControlCall encode_control(const ControlRequest& request);
 
 // Errors as problem+json (RFC 9457), with the member "code" for the Errc.
 int status_of(Errc code);
-std::string encode_problem(Errc code, std::string_view sentence);
+std::string encode_problem(int status, Errc code, std::string_view sentence);
 // The error that a body of encode_problem stands for. A body that is none becomes Errc::io.
 Error decode_problem(int status, std::string_view body);
 

@@ -125,7 +125,8 @@ TEST(Control, C1_bodies_are_bounded_in_length_and_depth) {
 TEST(Control, problems_make_the_round_trip) {
   for (uint8_t number = 1; number <= 12; ++number) {
     const auto code = static_cast<Errc>(number);
-    const Error again = decode_problem(status_of(code), encode_problem(code, "disk \"x\": no"));
+    const Error again =
+        decode_problem(status_of(code), encode_problem(status_of(code), code, "disk \"x\": no"));
     EXPECT_EQ(again.code, code);
     EXPECT_EQ(text_of(again), "disk \"x\": no");
     EXPECT_GE(status_of(code), 400);

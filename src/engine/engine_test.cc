@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine on a pool of its own, and its connections: FiberIo in a scratch directory.
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "engine/client.h"
+#include "engine/exports.h"
+#include "engine/http_server.h"
+#include "engine/lone_export.h"
+#include "io/fiber_io.h"
+#include "io/socket.h"
+
+namespace firn::engine {
+namespace {
+
+using wire::ControlRequest;
+using wire::ControlVerb;
+
+class EngineTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string path = testing::TempDir() + "/firn-engine-XXXXXX";
+    ASSERT_NE(::mkdtemp(path.data()), nullptr);
+    scratch_ = path;
+    pool_ = path + "/pool";
+    Result<std::unique_ptr<FiberIo>> io = FiberIo::make();
+    ASSERT_TRUE(io) << text_of(io.error());
+    io_ = io.take();
+  }
+  void TearDown() override { std::filesystem::remove_all(scratch_); }
+
+  void run(Task body) { io_->run(std::move(body)); }
+  void make_pool() {
+    store::PoolShape shape;
+    shape.bytes = 256 * kMiB;
+    const Result<void> made = store::Pool::create(*io_, pool_, shape);
+    ASSERT_TRUE(made) << text_of(made.error());
+  }
+  std::unique_ptr<Engine> open(bool read_only = false) {
+    store::PoolSettings settings;
+    settings.background = false;
+    settings.read_only = read_only;
+    Result<std::unique_ptr<Engine>> engine = Engine::open(*io_, pool_, settings);
+    EXPECT_TRUE(engine) << text_of(engine.error());
+    return engine ? engine.take() : nullptr;
+  }
+  // What was answered, or the name of the error.
+  std::string ask(Engine& engine, const ControlRequest& request) {
+    const Result<std::string> answer = engine.answer(*io_, request, Service());
+    return answer ? *answer : std::string(name_of(answer.error().code));
+  }
+
+  std::string scratch_;
+  std::string pool_;
+  std::unique_ptr<FiberIo> io_;
+};
+
+bool has(const std::string& text, std::string_view part) {
+  return text.find(part) != std::string::npos;
+}
+
+TEST_F(EngineTest, E1_every_verb_on_a_pool) {
+  run([this] {
+    make_pool();
+    const std::unique_ptr<Engine> engine = open();
+    ASSERT_NE(engine, nullptr);
+    EXPECT_EQ(ask(*engine, {.verb = ControlVerb::disk_list}), "[]");
+    const ControlRequest create{.verb = ControlVerb::disk_create,
+                                .name = "a",
+                                .bytes = 64 * kMiB,
+                                .settings = {{"serve", "no"}}};
+    EXPECT_TRUE(has(ask(*engine, create), R"("bytes":67108864)"));
+    EXPECT_EQ(ask(*engine, create), "exists");
+    EXPECT_TRUE(
+        has(ask(*engine, {.verb = ControlVerb::disk_info, .name = "a"}), R"("serve":"off")"));
+    EXPECT_TRUE(
+        has(ask(*engine, {.verb = ControlVerb::disk_resize, .name = "a", .bytes = 128 * kMiB}),
+            R"("bytes":134217728)"));
+    EXPECT_TRUE(has(ask(*engine, {.verb = ControlVerb::disk_rename, .name = "a", .to = "b"}),
+                    R"("name":"b")"));
+    EXPECT_EQ(ask(*engine, {.verb = ControlVerb::disk_flush, .name = "b"}), "{}");
+    EXPECT_TRUE(has(ask(*engine, {.verb = ControlVerb::disk_set,
+                                  .name = "b",
+                                  .settings = {{"description", "x"}, {"serve", ""}}}),
+                    R"("description":"x","read-only":"off","serve":"on")"));
+    EXPECT_TRUE(has(ask(*engine, {.verb = ControlVerb::pool_check}), R"("clean":true)"));
+    EXPECT_TRUE(has(ask(*engine, {.verb = ControlVerb::pool_grow, .bytes = 512 * kMiB}),
+                    R"("capacity_bytes":536870912)"));
+    EXPECT_EQ(ask(*engine, {.verb = ControlVerb::disk_delete, .name = "b"}), "{}");
+    EXPECT_EQ(ask(*engine, {.verb = ControlVerb::disk_delete, .name = "b"}), "not_found");
+    EXPECT_EQ(ask(*engine, {.verb = ControlVerb::disk_socket, .name = "b"}), "unsupported");
+    EXPECT_TRUE(engine->close(*io_));
+  });
+}
+
+TEST_F(EngineTest, E1_a_bad_setting_makes_nothing) {
+  run([this] {
+    make_pool();
+    const std::unique_ptr<Engine> engine = open();
+    EXPECT_EQ(ask(*engine, {.verb = ControlVerb::disk_create,
+                            .name = "a",
+                            .bytes = kMiB,
+                            .settings = {{"serve", "perhaps"}}}),
+              "invalid");
+    EXPECT_EQ(ask(*engine, {.verb = ControlVerb::disk_list}), "[]");
+    EXPECT_EQ(
+        ask(*engine, {.verb = ControlVerb::disk_set, .name = "a", .settings = {{"serve", "on"}}}),
+        "not_found");
+    EXPECT_TRUE(engine->close(*io_));
+  });
+}
+
+TEST_F(EngineTest, E3_what_was_changed_is_there_when_opened_again_and_looking_changes_nothing) {
+  run([this] {
+    make_pool();
+    std::unique_ptr<Engine> engine = open();
+    EXPECT_TRUE(
+        has(ask(*engine, {.verb = ControlVerb::disk_create, .name = "a", .bytes = kMiB}), "a"));
+    EXPECT_TRUE(engine->close(*io_));
+    engine = open(/*read_only=*/true);
+    EXPECT_TRUE(
+        has(ask(*engine, {.verb = ControlVerb::disk_info, .name = "a"}), R"("bytes":1048576)"));
+    EXPECT_EQ(ask(*engine, {.verb = ControlVerb::disk_delete, .name = "a"}), "invalid");
+    EXPECT_TRUE(engine->close(*io_));
+  });
+}
+
+TEST_F(EngineTest, exports_follow_the_settings) {
+  run([this] {
+    make_pool();
+    const std::unique_ptr<Engine> engine = open();
+    for (const char* name : {"a", "hidden", "fixed", "half.importing"}) {
+      ask(*engine, {.verb = ControlVerb::disk_create, .name = name, .bytes = kMiB});
+    }
+    ask(*engine, {.verb = ControlVerb::disk_set, .name = "hidden", .settings = {{"serve", "off"}}});
+    ask(*engine, {.verb = ControlVerb::disk_set,
+                  .name = "fixed",
+                  .settings = {{"read-only", "on"}, {"description", "gold"}}});
+    DiskExports exports(engine->disks());
+    const std::vector<serve::ExportEntry> entries = exports.list(*io_);
+    ASSERT_EQ(entries.size(), 2u);
+    EXPECT_EQ(entries[0].name, "a");
+    EXPECT_EQ(entries[1].description, "gold");
+    EXPECT_FALSE(exports.find(*io_, "hidden"));
+    EXPECT_FALSE(exports.find(*io_, "half.importing"));
+    EXPECT_EQ(exports.find(*io_, "nobody").error().code, Errc::not_found);
+    EXPECT_TRUE(exports.find(*io_, "fixed")->read_only);
+    EXPECT_FALSE(exports.find(*io_, "a")->read_only);
+    LoneExports lone(engine->disks(), "half.importing");
+    EXPECT_EQ(lone.list(*io_).size(), 1u);
+    EXPECT_TRUE(lone.find(*io_, "half.importing"));
+    EXPECT_FALSE(lone.find(*io_, "a"));
+    EXPECT_TRUE(engine->close(*io_));
+  });
+}
+
+TEST_F(EngineTest, a_lone_export_comes_and_goes) {
+  run([this] {
+    make_pool();
+    const std::unique_ptr<Engine> engine = open();
+    ask(*engine, {.verb = ControlVerb::disk_create, .name = "a", .bytes = kMiB});
+    EXPECT_FALSE(LoneExport::begin(*io_, pool_, engine->disks(), "none"));
+    Result<std::unique_ptr<LoneExport>> made = LoneExport::begin(*io_, pool_, engine->disks(), "a");
+    ASSERT_TRUE(made) << text_of(made.error());
+    LoneExport& lone = **made;
+    EXPECT_FALSE(lone.is_over());
+    {
+      const Result<std::unique_ptr<Socket>> client = connect_unix(*io_, lone.path());
+      ASSERT_TRUE(client);
+      std::array<std::byte, 18> greeting{};
+      const Result<size_t> got = io_->receive(**client, greeting);
+      ASSERT_TRUE(got);
+      EXPECT_GT(*got, 0u);
+      EXPECT_TRUE(lone.was_used());
+    }
+    const std::string path = lone.path();
+    lone.end(*io_);
+    EXPECT_TRUE(lone.is_over());
+    EXPECT_FALSE(std::filesystem::exists(path));
+    EXPECT_TRUE(engine->close(*io_));
+  });
+}
+
+TEST_F(EngineTest, stale_sockets_are_taken_away_and_nothing_else) {
+  std::filesystem::create_directory(pool_);
+  for (const char* name : {"nbd-12-3.sock", "nbd.sock", "nbd-x.sock", "data"}) {
+    std::FILE* file = std::fopen((pool_ + "/" + name).c_str(), "w");
+    ASSERT_NE(file, nullptr);
+    std::fclose(file);
+  }
+  remove_stale_sockets(pool_);
+  EXPECT_FALSE(std::filesystem::exists(pool_ + "/nbd-12-3.sock"));
+  for (const char* name : {"nbd.sock", "nbd-x.sock", "data"}) {
+    EXPECT_TRUE(std::filesystem::exists(pool_ + "/" + name)) << name;
+  }
+}
+
+// ----- asking over a socket
+
+class HttpTest : public EngineTest {
+ protected:
+  // Runs `body` while a server listens at DIR/firn.sock that answers with what it was asked.
+  void with_server(HttpServer::Limits limits, const std::function<void()>& body) {
+    std::filesystem::create_directory(pool_);
+    run([&, this] {
+      HttpServer server(limits, [](Io&, const wire::HttpRequest& request, std::string_view sent) {
+        if (request.target == "/api/v1/disks/none") {
+          return HttpAnswer{404, "", wire::encode_problem(404, Errc::not_found, "no disk 'none'")};
+        }
+        return HttpAnswer{200, "text/plain", request.method + request.target + std::string(sent)};
+      });
+      Group group(*io_);
+      Result<std::unique_ptr<Socket>> listener = listen_unix(control_path(pool_));
+      ASSERT_TRUE(listener);
+      server.listen(*io_, group, listener.take(), "test");
+      body();
+      server.stop(*io_);
+      group.wait();
+      requests_ = server.requests();
+      refused_ = server.refused();
+    });
+  }
+  // Everything that the server says to these bytes, until it closes.
+  std::string say(std::string_view text) {
+    const Result<std::unique_ptr<Socket>> client = connect_unix(*io_, control_path(pool_));
+    EXPECT_TRUE(client);
+    const ::iovec slice = slice_of(std::as_bytes(std::span(text)));
+    if (!io_->send(**client, Iovec(&slice, 1))) return "cut";
+    return listen_to(**client);
+  }
+  std::string listen_to(Socket& socket) {
+    std::string heard;
+    std::array<char, 4096> room{};
+    while (true) {
+      const Result<size_t> got = io_->receive(socket, std::as_writable_bytes(std::span(room)));
+      if (!got || *got == 0) return heard;
+      heard.append(room.data(), *got);
+    }
+  }
+  uint64_t requests_ = 0;
+  uint64_t refused_ = 0;
+};
+
+TEST_F(HttpTest, a_client_gets_the_answer_or_the_error) {
+  with_server({}, [this] {
+    const Result<std::optional<std::string>> answer =
+        ask_daemon(*io_, pool_, {.verb = ControlVerb::disk_resize, .name = "a", .bytes = 4096});
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(**answer, "POST/api/v1/disks/a/resize{\"size\":4096}");
+    const Result<std::optional<std::string>> error =
+        ask_daemon(*io_, pool_, {.verb = ControlVerb::disk_info, .name = "none"});
+    ASSERT_FALSE(error);
+    EXPECT_EQ(error.error().code, Errc::not_found);
+    EXPECT_EQ(text_of(error.error()), "no disk 'none'");
+  });
+  EXPECT_EQ(requests_, 2u);
+}
+
+TEST_F(HttpTest, no_daemon_is_no_error) {
+  const ControlRequest look{.verb = ControlVerb::pool_info};
+  run([&, this] {
+    EXPECT_FALSE(ask_daemon(*io_, pool_, look)->has_value()) << "no such directory";
+    std::filesystem::create_directory(pool_);
+    EXPECT_FALSE(ask_daemon(*io_, pool_, look)->has_value()) << "no such socket";
+    { const auto listener = listen_unix(control_path(pool_)); }
+    ASSERT_TRUE(std::filesystem::exists(control_path(pool_)));
+    EXPECT_FALSE(ask_daemon(*io_, pool_, look)->has_value()) << "a stale socket";
+    EXPECT_FALSE(ask_daemon(*io_, std::string(200, 'x'), look)->has_value()) << "too long for any";
+  });
+}
+
+TEST_F(HttpTest, V1_what_is_too_large_or_malformed_is_refused_with_a_reason) {
+  with_server({.patience = std::chrono::milliseconds(20)}, [this] {
+    EXPECT_TRUE(has(say("nonsense\r\n\r\n"), "HTTP/1.1 400 "));
+    EXPECT_TRUE(has(say("POST / HTTP/1.1\r\nContent-Length: 65537\r\n\r\n"), "HTTP/1.1 413 "));
+    EXPECT_TRUE(has(say("GET / HTTP/1.1\r\nX: " + std::string(wire::kHeadBytesMax, 'a')), "431 "));
+    EXPECT_TRUE(has(say("POST /x HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi"), "POST/xhi"));
+    EXPECT_TRUE(has(say("POST /x HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi"),
+                    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK"));
+  });
+  EXPECT_EQ(requests_, 2u);
+}
+
+TEST_F(HttpTest, V1_V2_silent_clients_are_cut_and_bounded) {
+  with_server({.connections_max = 2, .patience = std::chrono::milliseconds(20)}, [this] {
+    const Result<std::unique_ptr<Socket>> first = connect_unix(*io_, control_path(pool_));
+    const Result<std::unique_ptr<Socket>> second = connect_unix(*io_, control_path(pool_));
+    const Result<std::unique_ptr<Socket>> third = connect_unix(*io_, control_path(pool_));
+    EXPECT_EQ(listen_to(**third), "") << "refused at once";
+    EXPECT_EQ(listen_to(**first), "") << "cut when its time is over";
+    EXPECT_EQ(listen_to(**second), "");
+    EXPECT_TRUE(has(say("GET /x HTTP/1.1\r\n\r\n"), "GET/x")) << "and there is room again";
+  });
+  EXPECT_EQ(refused_, 1u);
+}
+
+TEST_F(HttpTest, V3_stop_does_not_wait_for_a_silent_client) {
+  std::unique_ptr<Socket> silent;
+  with_server({.connections_max = 8, .patience = std::chrono::hours(1)}, [&, this] {
+    silent = connect_unix(*io_, control_path(pool_)).take();
+    EXPECT_TRUE(has(say("GET /x HTTP/1.1\r\n\r\n"), "GET/x")) << "accepted after the silent one";
+  });
+  EXPECT_EQ(requests_, 1u);
+}
+
+}  // namespace
+}  // namespace firn::engine
