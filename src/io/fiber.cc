@@ -66,8 +66,8 @@ void arrived(void* kept, const void** old_bottom, size_t* old_size) {
   (void)old_size;
 #endif
 }
-// Inlined always: ThreadSanitizer notes each function's entry on the stack left and would note its exit on
-// the one entered.
+// Inlined always: ThreadSanitizer would note this function's entry on the stack left, and its exit
+// on the one entered.
 [[gnu::always_inline]] inline void tsan_switch([[maybe_unused]] void* to) {
 #ifdef FIRN_TSAN
   __tsan_switch_to_fiber(to, 0);
@@ -159,7 +159,8 @@ boost::context::fiber Fiber::body(boost::context::fiber&& driver) {
     scheduler.switch_out("a task");
   }
   leaving(nullptr, scheduler.driver_bottom_, scheduler.driver_size_);
-  return std::move(driver_);  // ThreadSanitizer is told in resume(): the functions above us must end first.
+  // ThreadSanitizer is told in resume(): the functions above us must end first.
+  return std::move(driver_);
 }
 
 size_t Fiber::high_water() const {
