@@ -34,7 +34,7 @@ constexpr size_t kKeyBytesMax = 64;
 
 // By name: forward secrecy and authenticated encryption first. 1.3 has no other kind.
 constexpr const char* kCertificateCiphers =
-    "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:!aNULL:!kPSK";
+    "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:!aNULL:!aDSS:!kPSK";
 constexpr const char* kKeyCiphers =
     "kECDHEPSK+CHACHA20:kDHEPSK+AESGCM:kDHEPSK+CHACHA20:kECDHEPSK+AES:kPSK+AESGCM";
 
@@ -129,6 +129,9 @@ Result<std::unique_ptr<TlsContext>> TlsContext::load(Io& io, const TlsFiles& fil
                                    SSL_OP_CIPHER_SERVER_PREFERENCE);
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_num_tickets(context, 0);
+  // An external key is a session to resume for OpenSSL, and those need a name where clients are verified.
+  static constexpr unsigned char kName[] = {'f', 'i', 'r', 'n'};
+  SSL_CTX_set_session_id_context(context, kName, sizeof(kName));
   SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
   SSL_CTX_set_dh_auto(context, 1);
   std::string ciphers;

@@ -192,7 +192,8 @@ TEST(NbdTls, pre_shared_keys_with_both_versions) {
         if (version == TLS1_2_VERSION) SSL_CTX_set_cipher_list(how.context, "PSK");
         auto client = server.client();
         client->greet();
-        ASSERT_TRUE(encrypt(server.io(), *client, how)) << certificates_too;
+        ASSERT_TRUE(encrypt(server.io(), *client, how))
+            << version << (server.log.lines.empty() ? "" : server.log.lines[0]);
         use_the_disk(*client);
         ClientContext wrong;
         SSL_CTX_set_psk_client_callback(wrong.context, mallory);
