@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: Apache-2.0
+// Makes the golden files and the seeds of the format fuzzers, the same bytes on every machine.
+//
+//   make_golden GOLDEN_DIR CORPUS_DIR            writes what README.md lists
+//   make_golden --check GOLDEN_DIR CORPUS_DIR    compares instead; exit status 1 names what differs
+//
+// A golden file of a released version never changes: a new version gets new files. The generator
+// stays able to make the old ones for as long as the code can encode them.
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/check.h"
+#include "base/units.h"
+#include "format/block_table.h"
+#include "format/catalog.h"
+#include "format/grain_map.h"
+#include "format/micro_journal.h"
+#include "format/page.h"
+#include "format/superblock.h"
+
+namespace {
+
+using namespace firn;
+using namespace firn::format;
+using Blob = std::vector<std::byte>;
+
+constexpr uint64_t kCreated = 1700000000123456789;
+
+Uuid pool_uuid() {
+  Uuid uuid;
+  for (size_t i = 0; i < uuid.size(); ++i) uuid[i] = static_cast<std::byte>(0x10 + i);
+  return uuid;
+}
+const Uuid kUuid = pool_uuid();
+
+std::map<std::string, Blob> golden_files;
+std::map<std::string, Blob> seeds;
+
+Blob blob_of(View bytes) { return Blob(bytes.begin(), bytes.end()); }
+template <class T>
+void append(Blob& blob, const T& object) {
+  const View bytes = view_of(object);
+  blob.insert(blob.end(), bytes.begin(), bytes.end());
+}
+
+// A golden file, and with it a seed for the fuzzer: `selector` first when it has several decoders.
+void keep(const std::string& name, Blob bytes, const std::string& fuzzer, int selector = -1) {
+  Blob seed = bytes;
+  if (selector >= 0) seed.insert(seed.begin(), static_cast<std::byte>(selector));
+  while (bytes.size() > 1 && bytes.back() == std::byte{}) bytes.pop_back();
+  golden_files[name + ".bin"] = std::move(bytes);
+  while (seed.size() > 1 && seed.back() == std::byte{}) seed.pop_back();
+  seeds[fuzzer + "/" + name] = std::move(seed);
+}
+
+// --- superblock
+
+Superblock superblock() {
+  Superblock superblock;
+  superblock.uuid = kUuid;
+  superblock.sequence = 5;
+  superblock.epoch = 7;
+  superblock.created_ns = kCreated;
+  superblock.journal_slot_bytes = 4096;
+  superblock.journal_slots = 4096;
+  superblock.journal_medium = static_cast<std::byte>(JournalMedium::file);
+  return superblock;
+}
+
+void make_superblocks() {
+  const auto good = encode(superblock(), 0);
+  keep("superblock-v1", blob_of(good), "superblock");
+  keep("superblock-v1-copy1", blob_of(encode(superblock(), 1)), "superblock");
+  Superblock hinted = superblock();
+  hinted.compat = 1;
+  hinted.reserved[0] = std::byte{0x2a};
+  keep("superblock-v1-compat", blob_of(encode(hinted, 0)), "superblock");
+
+  const auto bad = [](const std::string& name, const std::function<void(Superblock&)>& change) {
+    Superblock changed = superblock();
+    change(changed);
+    changed.crc = crc32c(view_of(changed).subspan(12));
+    keep("superblock-v1-bad-" + name, blob_of(view_of(changed)), "superblock");
+  };
+  bad("place", [](Superblock& s) { s.slot = 1; });
+  bad("version", [](Superblock& s) { s.version = 2; });
+  bad("incompat", [](Superblock& s) { s.incompat = 1; });
+  bad("reserved", [](Superblock& s) { s.reserved[403] = std::byte{1}; });
+  bad("journal", [](Superblock& s) { s.journal_slot_bytes = 4097; });
+  bad("medium", [](Superblock& s) { s.journal_medium = std::byte{3}; });
+  bad("grain", [](Superblock& s) { s.grain_shift = std::byte{9}; });
+  auto rotten = good;
+  rotten[72] ^= std::byte{0x10};  // One bit of the epoch.
+  keep("superblock-v1-bad-rot", blob_of(rotten), "superblock");
+}
+
+// --- page-info and index pages
+
+InfoPage info_page() {
+  InfoPage info;
+  info.magic = kInfoMagic;
+  info.page = 256;
+  const auto entry = [&](size_t at, PageKind kind, int level, uint32_t family, uint32_t crc) {
+    info.entries[at].kind = static_cast<std::byte>(kind);
+    info.entries[at].level = static_cast<std::byte>(level);
+    info.entries[at].family = family;
+    info.entries[at].crc = crc;
+  };
+  entry(0, PageKind::block_table, 0, 0, 0x11111111);
+  entry(1, PageKind::catalog, 0, 0, 0x22222222);
+  entry(2, PageKind::index, 1, 3, 0x33333333);
+  entry(4, PageKind::map, 0, 3, 0x44444444);  // Entry 3 is free.
+  return info;
+}
+
+void make_pages() {
+  const auto sealed = [](InfoPage info, PageNo page) {
+    info.crc = info_crc(kUuid, page, view_of(info));
+    return blob_of(view_of(info));
+  };
+  constexpr int kInfo = 0;
+  keep("page_info-v1", sealed(info_page(), 256), "page", kInfo);
+  keep("page_info-v1-bad-place", sealed(info_page(), 512), "page", kInfo);
+  InfoPage info = info_page();
+  info.entries[3].crc = 1;
+  keep("page_info-v1-bad-free", sealed(info, 256), "page", kInfo);
+  info = info_page();
+  info.entries[3].kind = std::byte{kPageKindMax + 1};
+  keep("page_info-v1-bad-kind", sealed(info, 256), "page", kInfo);
+  Blob rotten = sealed(info_page(), 256);
+  rotten[80] ^= std::byte{1};
+  keep("page_info-v1-bad-rot", rotten, "page", kInfo);
+
+  constexpr int kIndex = 1;
+  Blob index;
+  append(index, le64(encode(IndexEntry{261, true})));
+  append(index, le64(encode(IndexEntry{259, false})));
+  append(index, le64(0));
+  append(index, le64(encode(IndexEntry{kPageNoMax, true})));
+  keep("page_index-v1", index, "page", kIndex);
+  append(index, le64(uint64_t{1} << 50 | 261));
+  keep("page_index-v1-bad-bits", index, "page", kIndex);
+  Blob to_info;
+  append(to_info, le64(uint64_t{1} << 63 | 256));
+  keep("page_index-v1-bad-info", to_info, "page", kIndex);
+}
+
+// --- grain map
+
+void make_maps() {
+  Blob map;
+  append(map, le64(encode(GrainEntry{GrainType::data, true, 300})));
+  append(map, le64(encode(GrainEntry{GrainType::data, false, 16383})));
+  append(map, le64(encode(GrainEntry{})));
+  append(map, le64(encode(GrainEntry{GrainType::zero, true, 0})));
+  append(map, le64(encode(GrainEntry{GrainType::zero, false, 0})));
+  keep("grain_map-v1", map, "grain_map");
+  const auto bad = [&](const std::string& name, uint64_t raw) {
+    Blob page = map;
+    append(page, le64(raw));
+    keep("grain_map-v1-bad-" + name, page, "grain_map");
+  };
+  bad("beyond", encode(GrainEntry{GrainType::data, true, 16384}));
+  bad("shared", encode(GrainEntry{GrainType::shared, false, 5}));
+  bad("type", encode(GrainEntry{static_cast<GrainType>(7), true, 5}));
+  bad("stray", encode(GrainEntry{GrainType::data, true, 5}) | uint64_t{1} << 44);
+  bad("absent", encode(GrainEntry{GrainType::absent, true, 0}));
+}
+
+// --- block table and pool root
+
+BlockEntry block(BlockState state, uint32_t family, uint32_t generation, uint64_t bits) {
+  BlockEntry entry;
+  entry.state = static_cast<std::byte>(state);
+  entry.family = family;
+  entry.generation = generation;
+  entry.bitmap[0] = bits;
+  entry.used = static_cast<uint16_t>(__builtin_popcountll(bits));
+  return entry;
+}
+
+PoolRoot pool_root() {
+  PoolRoot root;
+  root.magic = kPoolRootMagic;
+  root.blocks = 64;
+  root.groups = 2;
+  root.block_table.page = 257;
+  root.catalog.page = 2;
+  root.catalog.level = std::byte{1};
+  root.catalog_records = 9;
+  root.next_family = 4;
+  root.next_layer = 6;
+  return root;
+}
+
+void make_tables() {
+  constexpr int kTable = 0;
+  Blob table;
+  append(table, block(BlockState::allocated, 3, 1, 0x00000000000000ff));
+  append(table, block(BlockState::ready, 0, 2, 0));
+  append(table, block(BlockState::raw, 0, 0, 0));
+  append(table, block(BlockState::bad, 0, 0, 0));
+  keep("block_table-v1", table, "block_table", kTable);
+  const auto bad = [&](const std::string& name, const BlockEntry& entry) {
+    Blob page = table;
+    append(page, entry);
+    keep("block_table-v1-bad-" + name, page, "block_table", kTable);
+  };
+  BlockEntry miscounted = block(BlockState::allocated, 3, 1, 7);
+  miscounted.used = 4;
+  bad("used", miscounted);
+  bad("owner", block(BlockState::allocated, 0, 1, 7));
+  bad("empty", block(BlockState::allocated, 3, 1, 0));
+  bad("raw", block(BlockState::raw, 0, 1, 7));
+  bad("state", block(static_cast<BlockState>(4), 0, 1, 0));
+
+  constexpr int kRoot = 1;
+  keep("pool_root-v1", blob_of(view_of(pool_root())), "block_table", kRoot);
+  const auto bad_root = [](const std::string& name, const std::function<void(PoolRoot&)>& change) {
+    PoolRoot root = pool_root();
+    change(root);
+    keep("pool_root-v1-bad-" + name, blob_of(view_of(root)), "block_table", kRoot);
+  };
+  bad_root("magic", [](PoolRoot& r) { r.magic = kPoolRootMagic + 1; });
+  bad_root("blocks", [](PoolRoot& r) { r.blocks = kBlocksMax + 1; });
+  bad_root("tree", [](PoolRoot& r) { r.block_table.page = 512; });
+  bad_root("reserved", [](PoolRoot& r) { r.reserved[0] = std::byte{1}; });
+}
+
+// --- micro-journal
+
+constexpr size_t kSlotBytes = 512;
+
+void append_record(Blob& payload, PageNo page, uint32_t crc, bool fresh, uint16_t first,
+                   const std::vector<uint64_t>& words) {
+  PageRecord record;
+  record.page = page;
+  record.crc = crc;
+  record.runs = 1;
+  record.flags = fresh ? kRecordFresh : uint16_t{0};
+  append(payload, record);
+  append(payload, WordRun{first, static_cast<uint16_t>(words.size()), 0});
+  for (const uint64_t word : words) append(payload, le64(word));
+}
+
+SlotHeader slot_header(uint64_t id, uint16_t part, uint16_t parts) {
+  SlotHeader header;
+  header.commit_id = id;
+  header.epoch = 7;
+  header.part = part;
+  header.parts = parts;
+  return header;
+}
+
+Blob slot(SlotHeader header, View payload) {
+  seal(kUuid, header, payload);
+  Blob bytes = blob_of(view_of(header));
+  bytes.insert(bytes.end(), payload.begin(), payload.end());
+  bytes.resize(kSlotBytes);
+  return bytes;
+}
+
+void make_journal() {
+  constexpr int kSlot = 0;
+  constexpr int kRecords = 1;
+  Blob payload;
+  append_record(payload, 261, 0x44444444, false, 9,
+                {encode(GrainEntry{GrainType::data, true, 300})});
+  append_record(payload, 258, 0x55555555, true, 510, {1, 2});
+  const Blob good = slot(slot_header(41, 0, 1), payload);
+  keep("micro_journal-v1", good, "micro_journal", kSlot);
+  seeds["micro_journal/records"] = payload;
+  seeds["micro_journal/records"].insert(seeds["micro_journal/records"].begin(),
+                                        static_cast<std::byte>(kRecords));
+
+  // A chain of two slots, one transaction: 504 bytes do not fit into the 448 of a slot.
+  Blob longer;
+  append_record(longer, 261, 0x66666666, true, 0, std::vector<uint64_t>(60, 0x0123456789abcdef));
+  Blob chain = slot(slot_header(42, 0, 2), View(longer).first(448));
+  const Blob tail = slot(slot_header(42, 1, 2), View(longer).subspan(448));
+  chain.insert(chain.end(), tail.begin(), tail.end());
+  keep("micro_journal-v1-chain", chain, "micro_journal", kSlot);
+
+  const auto bad = [&](const std::string& name, const std::function<void(SlotHeader&)>& change) {
+    Blob bytes = good;
+    auto header = load<SlotHeader>(bytes);
+    change(header);
+    header.header_crc = crc32c(view_of(header).first(60), crc32c(kUuid));
+    std::copy_n(view_of(header).begin(), sizeof header, bytes.begin());
+    keep("micro_journal-v1-bad-" + name, bytes, "micro_journal", kSlot);
+  };
+  bad("version", [](SlotHeader& h) { h.version = 2; });
+  bad("length", [](SlotHeader& h) { h.payload_bytes = 449; });
+  bad("part", [](SlotHeader& h) { h.part = 1; });
+  bad("epoch", [](SlotHeader& h) { h.epoch = 6; });
+  Blob torn = good;
+  std::fill(torn.begin() + 96, torn.end(), std::byte{});
+  keep("micro_journal-v1-bad-torn", torn, "micro_journal", kSlot);
+  Blob hostile = payload;
+  hostile[16 + 2] = std::byte{0xff};  // A run of 255 words where 1 is left.
+  keep("micro_journal-v1-bad-run", slot(slot_header(43, 0, 1), hostile), "micro_journal", kSlot);
+}
+
+// --- catalog
+
+Named disk() {
+  Named named;
+  named.kind = RecordKind::disk;
+  named.name = "web-01";
+  named.layer = 5;
+  named.uuid = kUuid;
+  named.created_ns = kCreated;
+  named.settings = {{"description", "the first"}, {"serve", "off"}};
+  named.unknown = std::string("\x08\x00\x03\x00new", 7);
+  return named;
+}
+
+LayerRecord layer() {
+  LayerRecord layer;
+  layer.state = static_cast<std::byte>(LayerState::live);
+  layer.root_level = std::byte{1};
+  layer.layer = 5;
+  layer.family = 3;
+  layer.parent = 4;
+  layer.bytes = 10 * kGiB;
+  layer.root = encode(IndexEntry{259, true});
+  layer.own_grains = 8;
+  layer.own_pages = 2;
+  layer.created_ns = kCreated;
+  layer.open_block = 1;
+  return layer;
+}
+
+void make_catalog() {
+  const Result<NameRecord> encoded = encode(disk());
+  CHECK(encoded);
+  const NameRecord& name = *encoded;
+  LayerRecord frozen;
+  frozen.state = static_cast<std::byte>(LayerState::frozen);
+  frozen.layer = 4;
+  frozen.family = 3;
+  frozen.bytes = 8 * kGiB;
+  Blob page;
+  append(page, name);
+  append(page, layer());
+  page.resize(2 * kRecordBytes + kRecordBytes);  // Record 2 is free.
+  append(page, frozen);
+  keep("catalog-v1", page, "catalog");
+
+  const auto bad_name = [&](const std::string& what,
+                            const std::function<void(NameRecord&)>& change) {
+    NameRecord record = name;
+    change(record);
+    keep("catalog-v1-bad-" + what, blob_of(view_of(record)), "catalog");
+  };
+  bad_name("name", [](NameRecord& r) { r.name[3] = '/'; });
+  bad_name("length", [](NameRecord& r) { r.name_bytes = std::byte{200}; });
+  bad_name("odd", [](NameRecord& r) { r.tail[0] = std::byte{3}; });  // Tag 2 becomes 3.
+  bad_name("field", [](NameRecord& r) { r.tail[2] = std::byte{0xff}; });
+  bad_name("reserved", [](NameRecord& r) { r.reserved[0] = std::byte{1}; });
+  bad_name("continuation", [](NameRecord& r) { r.continuation = 12; });
+  bad_name("kind", [](NameRecord& r) { r.kind = std::byte{4}; });
+  const auto bad_layer = [&](const std::string& what,
+                             const std::function<void(LayerRecord&)>& change) {
+    LayerRecord record = layer();
+    change(record);
+    keep("catalog-v1-bad-" + what, blob_of(view_of(record)), "catalog");
+  };
+  bad_layer("layer", [](LayerRecord& r) { r.family = 0; });
+  bad_layer("state", [](LayerRecord& r) { r.state = std::byte{4}; });
+  bad_layer("version", [](LayerRecord& r) { r.version = std::byte{2}; });
+}
+
+// --- files
+
+bool write(const std::filesystem::path& path, const Blob& bytes) {
+  std::filesystem::create_directories(path.parent_path());
+  std::ofstream file(path, std::ios::binary);
+  for (const std::byte byte : bytes) file.put(static_cast<char>(byte));
+  file.close();
+  return file.good();
+}
+
+bool is_as_made(const std::filesystem::path& path, const Blob& bytes) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return false;
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  return std::ranges::equal(std::as_bytes(std::span(text)), bytes);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  const bool check = count == 4 && std::string(arguments[1]) == "--check";
+  if (count != 3 && !check) {
+    std::fprintf(stderr, "usage: %s [--check] GOLDEN_DIR CORPUS_DIR\n", arguments[0]);
+    return 2;
+  }
+  make_superblocks();
+  make_pages();
+  make_maps();
+  make_tables();
+  make_journal();
+  make_catalog();
+  bool good = true;
+  const auto each = [&](const std::string& directory, const std::map<std::string, Blob>& files) {
+    for (const auto& [name, bytes] : files) {
+      const std::filesystem::path path = std::filesystem::path(directory) / name;
+      if (check ? is_as_made(path, bytes) : write(path, bytes)) continue;
+      std::fprintf(stderr, "%s %s\n", path.c_str(),
+                   check ? "is not what make_golden makes" : "cannot be written");
+      good = false;
+    }
+  };
+  each(arguments[count - 2], golden_files);
+  each(arguments[count - 1], seeds);
+  return good ? 0 : 1;
+}
