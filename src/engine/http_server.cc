@@ -142,9 +142,13 @@ Result<void> HttpServer::converse(Io& io, Connection& connection) {
 Result<void> HttpServer::refuse(Io& io, Connection& connection, int status, Error error) {
   TRY(reply(io, connection, problem(status, error)));
   // The peer may still be sending what we refused to read, and closing now would reset the
-  // connection under our answer: its end, or the deadline, comes first.
+  // connection under our answer: its end comes first, or a moment, or more than a mistake.
+  connection.deadline = io.now() + std::min(kLinger, limits_.patience);
   std::string rest;
-  while (receive_more(io, *connection.socket, rest, kChunkBytes)) rest.clear();
+  for (size_t drained = 0; drained < kDrainBytesMax; drained += rest.size()) {
+    rest.clear();
+    TRY(receive_more(io, *connection.socket, rest, kChunkBytes));
+  }
   return ok;
 }
 
