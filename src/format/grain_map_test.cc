@@ -70,7 +70,7 @@ TEST(GrainMap, impossible_entries_are_refused_wherever_they_are) {
     impossible.push_back(uint64_t{1} << bit);
   }
   for (const uint64_t raw : impossible) {
-    for (const size_t at : {0, 255, 511}) {
+    for (const size_t at : {0U, 255U, 511U}) {
       expect_error(check_map_page(page_with(at, raw), kGrains), Errc::corrupt,
                    fmt::format("map entry {} is {:016x}", at, raw));
     }

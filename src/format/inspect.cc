@@ -2,8 +2,6 @@
 #include "format/inspect.h"
 
 #include <algorithm>
-#include <bit>
-#include <iterator>
 #include <vector>
 
 #include "format/block_table.h"
@@ -69,7 +67,7 @@ class Paper {
  public:
   template <class... Args>
   void line(fmt::format_string<Args...> form, Args&&... args) {
-    fmt::format_to(std::back_inserter(text_), form, std::forward<Args>(args)...);
+    text_ += fmt::format(form, std::forward<Args>(args)...);
     text_.push_back('\n');
   }
   template <class... Args>

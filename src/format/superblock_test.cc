@@ -92,7 +92,7 @@ TEST(Superblock, a_copy_in_the_other_place_is_refused) {
 TEST(Superblock, nothing_and_something_else_are_no_pool) {
   expect_error(decode_superblock(Blob(512), 0), Errc::not_found, "not a pool");
   expect_error(decode_superblock(Blob(512, std::byte{0xff}), 0), Errc::not_found, "not a pool");
-  for (const size_t size : {0, 1, 511}) {
+  for (const size_t size : {0U, 1U, 511U}) {
     expect_error(decode_superblock(blob_of(View(encode(plain(), 0)).first(size)), 0), Errc::corrupt,
                  "bytes where 512");
   }
