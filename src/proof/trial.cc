@@ -33,16 +33,32 @@ Trial::Trial(uint64_t seed, TrialShape shape) : seed_(seed), shape_(shape) {
   set_up();
 }
 
+// Fills every storage block once and gives it back, so that a grain mapped before its data is durable shows
+// somebody else's bytes, and not innocent zeroes.
+void Trial::leave_junk(Io& io, disk::Disks& disks) const {
+  CHECK(disks.create(io, "junk", shape_.pool_blocks * kBlockBytes));
+  auto junk = disks.attach(io, "junk").take();
+  AlignedBuffer bytes(kBlockBytes);
+  std::memset(bytes.data(), 0xee, bytes.size());
+  const ::iovec slice = slice_of(bytes.bytes());
+  for (uint64_t block = 0; block < shape_.pool_blocks; ++block) {
+    CHECK(junk->write(io, {block * kBlockBytes, kBlockBytes}, Iovec(&slice, 1), {}));
+  }
+  junk.reset();
+  CHECK(disks.remove(io, "junk"));
+}
+
 void Trial::set_up() {
   sim::SimIo io(world_, seed_, {.order = sim::Order::immediate});
   io.run([&] {
     const auto made = store::Pool::create(io, kPool,
                                           {.bytes = shape_.pool_blocks * kBlockBytes,
-                                           .journal_bytes = 256 * kKiB,
+                                           .journal_bytes = shape_.journal_bytes,
                                            .journal_slot_bytes = kKiB});
     CHECK(made, "{}", text_of(made.error()));
     auto pool = store::Pool::open(io, kPool, settings_of(shape_, false)).take();
     auto disks = disk::Disks::open(io, *pool).take();
+    leave_junk(io, *disks);
     CHECK(disks->create(io, "main", shape_.disk_bytes));
     CHECK(disks->create(io, "grow", kMiB));
     disks.reset();
@@ -61,14 +77,32 @@ void Trial::mark() {
 
 // --- living
 
+constexpr uint64_t kSpots = 4;
+
+uint64_t Trial::spot_of(uint64_t which, uint64_t spot) const {
+  return spot * (shape_.disk_bytes / kGrainBytes / kSpots) + which * shape_.spot_grains;
+}
+
+// Discards everything that this client has: storage blocks empty, and are filled again.
+void Trial::empty_all(Io& io, uint64_t which, BlockDevice& disk) {
+  for (uint64_t spot = 0; spot < kSpots; ++spot) {
+    const uint64_t first = spot_of(which, spot);
+    for (uint64_t i = 0; i < shape_.spot_grains; ++i) model_.begin(first + i, Content{});
+    const auto done =
+        disk.discard(io, {first * kGrainBytes, shape_.spot_grains * kGrainBytes});
+    CHECK(done || expect_errors_, "seed {}: {}", seed_, text_of(done.error()));
+    for (uint64_t i = 0; i < shape_.spot_grains; ++i) model_.end(first + i, done.has_value());
+  }
+}
+
 // Each client has grains of its own, some side by side, some in other leaves, so that histories are
 // ordered; they meet in leaves, storage blocks, commits and gathered writes.
 void Trial::one_request(Io& io, uint64_t which, BlockDevice& disk, Prng& prng) {
-  constexpr uint64_t kSpots = 4, kSpotGrains = 12;
-  const uint64_t leaf = prng.below(kSpots);
-  const uint64_t base = leaf * (shape_.disk_bytes / kGrainBytes / kSpots) + which * kSpotGrains;
+  const uint64_t base = spot_of(which, prng.below(kSpots));
+  const uint64_t spot_grains = shape_.spot_grains;
   const uint64_t kind = prng.below(10);
-  if (kind == 0) {
+  if (prng.one_in(12)) return empty_all(io, which, disk);
+  if (kind == 0 || kind == 9) {
     const DiskModel::Cover cover = model_.cover();
     if (disk.flush(io)) {
       model_.raise(cover);
@@ -77,16 +111,16 @@ void Trial::one_request(Io& io, uint64_t which, BlockDevice& disk, Prng& prng) {
     return;
   }
   // Mostly whole grains; sometimes sectors.
-  uint64_t first = prng.below(kSpotGrains) * kGrainSectors;
-  uint64_t count = (1 + prng.below(kSpotGrains - first / kGrainSectors)) * kGrainSectors;
+  uint64_t first = prng.below(spot_grains) * kGrainSectors;
+  uint64_t count = (1 + prng.below(spot_grains - first / kGrainSectors)) * kGrainSectors;
   if (prng.one_in(3)) {
     first += prng.below(kGrainSectors);
     count = 1 + prng.below(std::min<uint64_t>(count, 12));
-    count = std::min(count, kSpotGrains * kGrainSectors - first);
+    count = std::min(count, spot_grains * kGrainSectors - first);
   }
   const Range range{base * kGrainBytes + first * kSectorBytes, count * kSectorBytes};
-  const bool discards = kind == 1;
-  const Stamp stamp = kind <= 2 ? 0 : next_stamp_++;
+  const bool discards = kind == 1 || kind == 2;
+  const Stamp stamp = kind <= 3 ? 0 : next_stamp_++;
   const bool fua = prng.one_in(8);
   std::vector<uint64_t> touched;
   for (uint64_t grain = range.at / kGrainBytes; grain * kGrainBytes < range.end(); ++grain) {

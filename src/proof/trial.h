@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "disk/device.h"
+#include "disk/disks.h"
 #include "proof/model.h"
 #include "sim/crash.h"
 #include "sim/sim_io.h"
@@ -22,10 +22,24 @@ namespace firn::proof {
 struct TrialShape {
   uint64_t clients = 3;
   uint64_t steps = 30;          // Requests of each client.
+  uint64_t spot_grains = 12;    // Each client works on four spots of so many grains.
   uint64_t pool_blocks = 8;
+  uint64_t journal_bytes = 256 * kKiB;
   uint64_t disk_bytes = 64 * kMiB;
   bool background = true;       // Ticker, home writer, formatter run too.
   bool change_catalog = true;   // A second disk comes and goes, another is resized.
+
+  // A shape of its own for each seed: small pools and rings recycle their space, one client empties whole
+  // storage blocks, several meet in commits; some run without background.
+  static TrialShape of(uint64_t seed) {
+    const bool alone = seed % 4 == 1;
+    return {.clients = alone ? uint64_t{1} : 2 + seed % 3,
+            .steps = alone ? uint64_t{60} : 30,
+            .spot_grains = alone ? uint64_t{56} : 12,
+            .pool_blocks = 2 + seed % 2,
+            .journal_bytes = (seed % 3 == 0 ? 256 : 64) * kKiB,
+            .background = seed % 5 != 0};
+  }
 };
 
 struct Verdict {
@@ -60,8 +74,11 @@ class Trial {
   };
 
   void set_up();
+  void leave_junk(Io& io, disk::Disks& disks) const;
   void client(Io& io, uint64_t which, BlockDevice& disk);
   void one_request(Io& io, uint64_t which, BlockDevice& disk, Prng& prng);
+  void empty_all(Io& io, uint64_t which, BlockDevice& disk);
+  uint64_t spot_of(uint64_t which, uint64_t spot) const;
   void catalog_client(Io& io, class CatalogDriver& driver);
   void mark();
   bool judge(sim::World& image, const Acknowledged& known, const std::string& where, Verdict& verdict);

@@ -10,7 +10,7 @@ namespace {
 
 TEST(Trial, the_same_seed_gives_the_same_trace_twice) {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
-    Trial once(seed, {}), twice(seed, {});
+    Trial once(seed, TrialShape::of(seed)), twice(seed, TrialShape::of(seed));
     EXPECT_EQ(once.live(), twice.live()) << seed;
   }
   Trial one(1, {}), other(2, {});
@@ -20,7 +20,7 @@ TEST(Trial, the_same_seed_gives_the_same_trace_twice) {
 TEST(Trial, lives_end_as_the_model_says) {
   Verdict verdict;
   for (uint64_t seed = 1; seed <= 100 && verdict.good(); ++seed) {
-    Trial trial(seed, {});
+    Trial trial(seed, TrialShape::of(seed));
     trial.live();
     trial.judge_end(verdict);
   }
@@ -31,7 +31,7 @@ TEST(Trial, P1_P2_crash_states_all_recover) {
   const auto begun = std::chrono::steady_clock::now();
   Verdict verdict;
   for (uint64_t seed = 1; seed <= 40 && verdict.good(); ++seed) {
-    Trial trial(seed, {.background = seed % 2 == 0});
+    Trial trial(seed, TrialShape::of(seed));
     trial.live();
     trial.enumerate(verdict, 12, 2600);
   }

@@ -199,9 +199,11 @@ Result<OpenBlock> Blocks::take_holes(Io& io, uint32_t family) {
         summary.freeing || summary.used == kBlockGrains) {
       continue;
     }
-    const bool settled = std::none_of(freed_grains_.begin(), freed_grains_.end(),
+    [[maybe_unused]] const bool settled = std::none_of(freed_grains_.begin(), freed_grains_.end(),
                                       [&](const Freed& freed) { return freed.block == block; });
+#ifndef FIRN_MUTANT_early_grain_reuse
     if (!settled) continue;  // S3
+#endif
     hole_hint_ = block;
     summary.taken = true;
     return open(io, block);

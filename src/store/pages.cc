@@ -490,10 +490,7 @@ Result<void> PageStore::commit_once(Io& io) {
     done = flush_home(io);  // W6
 #endif
   }
-#ifdef FIRN_MUTANT_no_journal_flush
-  if (false)
-#endif
-    if (done && (!payload.empty() || frees)) done = journal_.commit(io, home_written);  // W4
+  if (done && (!payload.empty() || frees)) done = journal_.commit(io, home_written);  // W4
   if (!done) {
     fence(done.error());
     io.wake(space_);
