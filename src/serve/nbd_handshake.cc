@@ -91,7 +91,8 @@ Result<NbdHandshake::Next> NbdHandshake::act(Io& io, Option option, View data) {
     case Option::export_name:
       return export_name(io, data);
     case Option::abort:
-      TRY(reply(io, option, OptionReply::ack, {}));
+      // Clients may leave without waiting for it.
+      (void)reply(io, option, OptionReply::ack, {}).has_value();
       return Next::over;
     case Option::list:
       return list(io, data);
