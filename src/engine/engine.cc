@@ -1,11 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/engine.h"
 
+#include <signal.h>
+
+#include <cerrno>
+#include <cstdlib>
+
 #include "base/check.h"
 #include "engine/settings.h"
 #include "wire/text.h"
 
 namespace firn::engine {
+
+namespace {
+
+constexpr Duration kRetry = std::chrono::milliseconds(10);
+constexpr Duration kPatience = std::chrono::seconds(10);
+
+// "HOST PID", as the holder wrote it into DIR/lock.
+Result<std::string> holder_of(Io& io, const std::string& directory) {
+  const std::unique_ptr<File> file = TRY(io.open(directory + "/lock", {.writable = false}));
+  std::string text(std::min<uint64_t>(TRY(io.size(*file)), 300), '\0');
+  TRY(io.read(*file, 0, std::as_writable_bytes(std::span(text))));
+  return text;
+}
+
+// Whether the lock belongs to a process of this host that is gone. The kernel ends a killed process's ring,
+// and with it the lock, only when the writes under way are over: until then nobody else may write.
+bool is_fading(Io& io, const std::string& directory) {
+  const Result<std::string> holder = holder_of(io, directory);
+  if (!holder) return false;
+  const std::string self = io.identity();
+  const size_t space = holder->rfind(' ');
+  if (space == std::string::npos || self.substr(0, self.rfind(' ')) != holder->substr(0, space)) {
+    return false;
+  }
+  const int pid = std::atoi(holder->c_str() + space + 1);
+  return pid > 0 && ::kill(pid, 0) != 0 && errno == ESRCH;
+}
+
+}  // namespace
 
 using wire::ControlRequest;
 using wire::ControlVerb;
@@ -20,7 +54,15 @@ Engine::~Engine() {
 
 Result<std::unique_ptr<Engine>> Engine::open(Io& io, const std::string& directory,
                                              const store::PoolSettings& settings) {
-  std::unique_ptr<store::Pool> pool = TRY(store::Pool::open(io, directory, settings));
+  Result<std::unique_ptr<store::Pool>> opened = store::Pool::open(io, directory, settings);
+  const Time until = io.now() + kPatience;
+  while (!opened && opened.error().code == Errc::busy && io.now() < until &&
+         is_fading(io, directory)) {
+    io.sleep(kRetry);
+    opened = store::Pool::open(io, directory, settings);
+  }
+  if (!opened) return opened.error();
+  std::unique_ptr<store::Pool> pool = opened.take();
   Result<std::unique_ptr<disk::Disks>> disks = disk::Disks::open(io, *pool);
   if (!disks) {
     // The catalog's error is the one to tell.

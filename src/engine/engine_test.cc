@@ -114,7 +114,7 @@ TEST_F(EngineTest, E1_a_bad_setting_makes_nothing) {
   });
 }
 
-TEST_F(EngineTest, E3_what_was_changed_is_there_when_opened_again_and_looking_changes_nothing) {
+TEST_F(EngineTest, E4_what_was_changed_is_there_when_opened_again_and_looking_changes_nothing) {
   run([this] {
     make_pool();
     std::unique_ptr<Engine> engine = open();
