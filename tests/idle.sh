@@ -17,10 +17,11 @@ at_rest() {
 }
 eventually "two seconds without CPU" at_rest
 # A client that is connected and silent changes nothing.
+mkfifo "$tmp/hold"
 python3 -c '
-import socket, sys, time
+import socket, sys
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.recv(18); print("connected", flush=True); sys.stdin.read()
-' "$sock" < <(exec sleep 600) >"$tmp/client" &
+' "$sock" <>"$tmp/hold" >"$tmp/client" &
 client=$!
 at_exit kill "$client"
 eventually "the client is connected" grep -q connected "$tmp/client"

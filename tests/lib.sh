@@ -61,7 +61,9 @@ eventually() {
 refuses() {
   local wanted=$1 pattern=$2 status=0
   shift 2
-  timeout 60 "$@" >"$tmp/refusal.out" 2>"$tmp/refusal" || status=$? # What is not refused may go on for ever.
+  local guard=(timeout 60) # What is not refused may go on for ever.
+  [[ $(type -t "$1") != function ]] || guard=()
+  "${guard[@]}" "$@" >"$tmp/refusal.out" 2>"$tmp/refusal" || status=$?
   [[ $status -eq $wanted ]] || fail "status $status, not $wanted: $* ($(cat "$tmp/refusal"))"
   grep -qiE -- "$pattern" "$tmp/refusal" || fail "'$*' does not say '$pattern' but: $(cat "$tmp/refusal")"
   [[ $wanted -ne 1 || $(wc -l <"$tmp/refusal") -eq 1 ]] || fail "'$*' says more than a line: $(cat "$tmp/refusal")"
@@ -76,7 +78,7 @@ firn_answers() { kill -0 "$firn_pid" 2>/dev/null || fail "the server ended"; nbd
 # start_firn [SERVE OPTIONS...]: on the pool, made when missing; returns when it answers on $sock.
 start_firn() {
   [[ -e $pool ]] || make_pool
-  "$firn" serve "$pool" --nbd "unix:$sock" "$@" 2>>"$tmp/firn.log" &
+  "$firn" serve "$pool" --nbd "unix:$sock" "$@" >>"$tmp/firn.log" 2>&1 &
   firn_pid=$!
   eventually "the server answers" firn_answers
 }
