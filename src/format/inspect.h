@@ -2,7 +2,7 @@
 // Text for any artifact's bytes: a verdict in the first line, then every field that can be told.
 //
 //  I1  Any bytes of any length get a text; it is printable ASCII and line ends only.
-//  I2  The verdict is that of the artifact's own decoder: "good", or "BAD" with the decoder's words.
+//  I2  The verdict is that of the decoder itself: "good", or "BAD" with the decoder's words.
 //  I3  Bytes that are missing at the end count as zeroes, and the verdict says so.
 // Pure: reads no file and finds no pool; whoever has the file gives the bytes and where they lay.
 #pragma once

@@ -303,7 +303,7 @@ void make_journal() {
   std::fill(torn.begin() + 96, torn.end(), std::byte{});
   keep("micro_journal-v1-bad-torn", torn, "micro_journal", kSlot);
   Blob hostile = payload;
-  hostile[16 + 2] = std::byte{0xff};  // A run of 255 words where 1 is left.
+  hostile[16 + 2] = std::byte{0xff};  // A run of 255 words where 6 are left.
   keep("micro_journal-v1-bad-run", slot(slot_header(43, 0, 1), hostile), "micro_journal", kSlot);
 }
 
