@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Seeded conversations of good, bad and mangled requests with a simulated server, checked against a model.
+// Seeded conversations of good, bad and mangled requests with a simulated server, checked against
+// a model.
 #include <gtest/gtest.h>
 
 #include "serve/nbd_test_client.h"
@@ -37,8 +38,8 @@ nbd::Request any_request(Prng& prng, uint64_t cookie) {
   return request;
 }
 
-// Every request that is sent whole is answered exactly once, however absurd, as long as its payload can be
-// believed; and the connection is still in step afterwards.
+// Every request that is sent whole is answered exactly once, however absurd, as long as its payload
+// can be believed; and the connection is still in step afterwards.
 void talk(TestServer& server, uint64_t seed, Form form) {
   Prng prng(seed);
   auto client = server.client();

@@ -305,7 +305,7 @@ Result<NbdHandshake::Next> NbdHandshake::refuse_export(Io& io, Option option, Er
   }
   // The sentence may name what is none of the client's business.
   world_.log.line(Severity::error, "export not opened", stream_->peer(), text_of(error));
-  return refuse(io, option, OptionReply::error_platform, "the export cannot be opened");
+  return refuse(io, option, OptionReply::error_unknown, "the export cannot be opened");
 }
 
 Result<void> NbdHandshake::send(Io& io, View a, View b) {

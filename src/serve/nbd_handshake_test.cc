@@ -124,6 +124,22 @@ TEST(NbdHandshake, unknown_exports) {
   EXPECT_TRUE(server.log.says("export 'no\\x0athing'"));
 }
 
+TEST(NbdHandshake, an_export_that_cannot_be_opened_is_explained_to_us_only) {
+  TestServer server;
+  server.exports.broken = Errc::corrupt;
+  server.run([&] {
+    auto client = server.client();
+    client->greet();
+    const auto answers = client->option(Option::go, info_for("disk"));
+    ASSERT_EQ(answers.size(), 1u);
+    EXPECT_EQ(answers[0].type, OptionReply::error_unknown);
+    EXPECT_EQ(text_in(answers[0].data), "the export cannot be opened");
+    server.exports.broken.reset();
+    EXPECT_EQ(client->go("disk"), OptionReply::ack);
+  });
+  EXPECT_TRUE(server.log.says("export not opened: unix: the page at /secret/path is rotten"));
+}
+
 TEST(NbdHandshake, the_default_export) {
   TestServer server;
   server.run([&] {

@@ -34,7 +34,7 @@ struct NbdLimits {
   uint32_t requests = 128;                        // In flight, a connection.
   size_t payload_bytes = 4 * kMiB;                // In flight, a connection; plus one piece.
   size_t piece_bytes = 1 * kMiB;                  // What a large request is cut into.
-  size_t receive_bytes = 256 * kKiB;              // What one receive may bring.
+  size_t receive_bytes = 256 * kKiB;              // What one receive may bring; at least 96 KiB.
   uint32_t connections = 256;                     // A server.
 };
 

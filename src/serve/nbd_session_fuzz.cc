@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as a whole conversation, in a simulated world: the first byte chooses how far a valid client
-// has come before the input begins, and the seed of the schedule. Whatever is sent: the session ends, every
-// accepted request ends, every buffer comes back, and what the device was asked lay within it (D6).
+// Any bytes as a whole conversation, in a simulated world: the first byte chooses how far a valid
+// client has come before the input begins, and the seed of the schedule. Whatever is sent: the
+// session ends, every accepted request ends, every buffer comes back, and what the device was asked
+// lay within it (D6).
 #include <cstdint>
 #include <memory>
 

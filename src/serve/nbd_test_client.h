@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,6 +66,7 @@ class TestExports final : public ExportSource {
     return made;
   }
   Result<Export> find(Io&, std::string_view name) override {
+    if (broken) return fail(*broken, "the page at /secret/path is rotten");
     const auto found = all_.find(name);
     if (found == all_.end()) return fail(Errc::not_found, "no export '{}'", printable(name));
     ++finds;
@@ -76,6 +78,7 @@ class TestExports final : public ExportSource {
     return entries;
   }
   size_t finds = 0;
+  std::optional<Errc> broken;
 
  private:
   std::map<std::string, Export, std::less<>> all_;

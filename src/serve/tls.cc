@@ -129,7 +129,8 @@ Result<std::unique_ptr<TlsContext>> TlsContext::load(Io& io, const TlsFiles& fil
                                    SSL_OP_CIPHER_SERVER_PREFERENCE);
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_num_tickets(context, 0);
-  // An external key is a session to resume for OpenSSL, and those need a name where clients are verified.
+  // An external key is a session to resume for OpenSSL, and those need a name where clients are
+  // verified.
   static constexpr unsigned char kName[] = {'f', 'i', 'r', 'n'};
   SSL_CTX_set_session_id_context(context, kName, sizeof(kName));
   SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
