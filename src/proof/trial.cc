@@ -102,7 +102,7 @@ void Trial::one_request(Io& io, uint64_t which, BlockDevice& disk, Prng& prng) {
   const uint64_t spot_grains = shape_.spot_grains;
   const uint64_t kind = prng.below(10);
   if (prng.one_in(12)) return empty_all(io, which, disk);
-  if (kind == 0 || kind == 9) {
+  if (prng.one_in(shape_.flush_one_in)) {
     const DiskModel::Cover cover = model_.cover();
     if (disk.flush(io)) {
       model_.raise(cover);
@@ -121,7 +121,7 @@ void Trial::one_request(Io& io, uint64_t which, BlockDevice& disk, Prng& prng) {
   const Range range{base * kGrainBytes + first * kSectorBytes, count * kSectorBytes};
   const bool discards = kind == 1 || kind == 2;
   const Stamp stamp = kind <= 3 ? 0 : next_stamp_++;
-  const bool fua = prng.one_in(8);
+  const bool fua = prng.one_in(shape_.flush_one_in * 2);
   std::vector<uint64_t> touched;
   for (uint64_t grain = range.at / kGrainBytes; grain * kGrainBytes < range.end(); ++grain) {
     Content content = model_.newest(grain);

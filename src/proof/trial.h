@@ -23,6 +23,7 @@ struct TrialShape {
   uint64_t clients = 3;
   uint64_t steps = 30;          // Requests of each client.
   uint64_t spot_grains = 12;    // Each client works on four spots of so many grains.
+  uint64_t flush_one_in = 6;
   uint64_t pool_blocks = 8;
   uint64_t journal_bytes = 256 * kKiB;
   uint64_t disk_bytes = 64 * kMiB;
@@ -36,9 +37,10 @@ struct TrialShape {
     return {.clients = alone ? uint64_t{1} : 2 + seed % 3,
             .steps = alone ? uint64_t{60} : 30,
             .spot_grains = alone ? uint64_t{56} : 12,
-            .pool_blocks = 2 + seed % 2,
+            .flush_one_in = alone ? uint64_t{30} : 6,
+            .pool_blocks = (alone ? 1 + seed / 4 % 2 : 2 + seed % 2),
             .journal_bytes = (seed % 3 == 0 ? 256 : 64) * kKiB,
-            .background = seed % 5 != 0};
+            .background = !alone && seed % 5 != 0};
   }
 };
 

@@ -245,7 +245,8 @@ void PageStore::free(PageNo no, PageKind kind) {
   CHECK(static_cast<PageKind>(info(no).kind) == kind && used_pages_ > 0);
   set_info(no, PageInfo{});
   --used_pages_;
-  quarantine_.emplace_back(no, 0);
+  free_map_[no / 64] |= uint64_t{1} << (no % 64);
+  ++free_pages_;
   Page* const page = lookup(no);
   if (page == nullptr) return;
   CHECK(page->pins == 0 && !page->loading, "page {} is freed under somebody", no);
@@ -447,9 +448,6 @@ std::vector<std::byte> PageStore::take_changes(uint64_t id) {
   }
   pending_bytes_ = 0;
   if (!payload.empty()) taken_id_ = id;
-  for (auto& [page, freed_by] : quarantine_) {
-    if (freed_by == 0) freed_by = id;
-  }
   return payload;
 }
 
@@ -475,6 +473,9 @@ Result<void> PageStore::commit_once(Io& io) {
   const std::vector<std::byte> payload = take_changes(id);
   if (capture_wanted_ != nullptr) capture_oldest(*std::exchange(capture_wanted_, nullptr));
   committing_bytes_ = payload.size();
+#ifdef FIRN_MUTANT_free_before_home
+  journal_.applied(id - 1);
+#endif
   const uint64_t home_written = journal_.applied();
   const bool frees = journal_.has_in_flight();
 #ifdef FIRN_MUTANT_journal_before_data
@@ -497,22 +498,9 @@ Result<void> PageStore::commit_once(Io& io) {
     return done;
   }
   durable_id_ = taken_id_;
-  release_quarantine();
   if (!space_.empty()) io.wake(space_);
   if (wants_write_home()) io.wake(urgent_);
   return ok;
-}
-
-void PageStore::release_quarantine() {
-  std::erase_if(quarantine_, [&](const auto& freed) {
-    [[maybe_unused]] const auto [page, id] = freed;
-#ifndef FIRN_MUTANT_early_page_reuse
-    if (id == 0 || id > durable_id_) return false;
-#endif
-    free_map_[page / 64] |= uint64_t{1} << (page % 64);
-    ++free_pages_;
-    return true;
-  });
 }
 
 Result<void> PageStore::commit(Io& io) {
@@ -577,9 +565,6 @@ void PageStore::settle(const Capture& capture) {
 }
 
 uint64_t PageStore::horizon() const {
-#ifdef FIRN_MUTANT_free_before_home
-  return ids_.peek() - 1;
-#endif
   uint64_t first = ids_.peek();
   for (const Page* page = dirty_.front(); page != nullptr; page = dirty_.after(page)) {
     first = std::min(first, page->oldest_unhomed);

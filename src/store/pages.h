@@ -6,7 +6,8 @@
 //  none. G2  A page is written home only in a state that is committed (redo before home). G3  A
 //  page that comes from disk passed its checksum, kept apart from it, and its own form; else
 //      Errc::corrupt naming it. It is never served.
-//  G4  A freed page is not given out again before the freeing is durable.
+//  G4  A freed page may be born again at once: what it holds changes only through commits, so both lives
+//      change hands in one atom.
 //  G5  Memory: pages in use beyond `cache_pages` are only those pinned or not yet home. Info pages
 //  stay
 //      resident: 1/255 of the metadata (8.5 MiB for each TiB mapped).
@@ -231,7 +232,6 @@ class PageStore {
   class ReplaySink;
   uint64_t room() const;
   void end_admission(uint64_t bytes);
-  void release_quarantine();
 
   File& meta_;
   Journal& journal_;
@@ -245,7 +245,6 @@ class PageStore {
   List<Page, &Page::changing> changing_;
   std::vector<Page*> info_pages_;                        // By group.
   std::vector<uint64_t> free_map_;                       // A bit for each page: may be given out.
-  std::vector<std::pair<PageNo, uint64_t>> quarantine_;  // Freed, and by which commit (G4).
   std::unordered_map<PageNo, uint32_t> replayed_;        // Checksums that replay promises.
   uint64_t free_hint_ = 0;
   uint64_t free_pages_ = 0;
