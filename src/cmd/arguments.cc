@@ -30,15 +30,39 @@ CLI::Validator size_validator() {
       "SIZE");
 }
 
+// The PORT of HOST:PORT; 0 lets the kernel choose.
+bool has_port(std::string_view address) {
+  const size_t colon = address.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) return false;
+  const std::string_view port = address.substr(colon + 1);
+  if (port.empty() || port.size() > 5) return false;
+  uint32_t number = 0;
+  for (const char c : port) {
+    if (c < '0' || c > '9') return false;
+    number = number * 10 + static_cast<uint32_t>(c - '0');
+  }
+  return number <= 65535;
+}
+
 CLI::Validator listen_validator() {
   return CLI::Validator(
       [](std::string& text) {
         if (text.starts_with("unix:") && text.size() > 5) return std::string();
-        if (text.starts_with("tcp:") && text.find(':', 4) != std::string::npos)
+        if (text.starts_with("tcp:") && has_port(std::string_view(text).substr(4))) {
           return std::string();
+        }
         return "\"" + wire::printable(text) + "\" is neither unix:PATH nor tcp:HOST:PORT";
       },
-      "unix:PATH|tcp:HOST:PORT");
+      "");
+}
+
+CLI::Validator port_validator() {
+  return CLI::Validator(
+      [](std::string& text) {
+        return has_port(text) ? std::string()
+                              : "\"" + wire::printable(text) + "\" is not HOST:PORT";
+      },
+      "");
 }
 
 class Parser {
@@ -161,7 +185,6 @@ void Parser::build_serve() {
   CLI::App* serve = verb(&app_, "serve", "Serve all disks of a pool until SIGTERM or Ctrl-C",
                          Command::serve, /*prints=*/false);
   serve->add_option("DIR", pool_operand_, "The pool's directory")->required();
-  serve->set_config("--config", "", "Read options from a TOML file: one key for each option here");
   serve->add_option("--nbd", daemon.nbd, "Listen for NBD here too; DIR/nbd.sock is always there")
       ->check(listen_validator())
       ->type_name("unix:PATH|tcp:HOST:PORT")
@@ -180,6 +203,7 @@ void Parser::build_serve() {
   serve
       ->add_option("--http", daemon.http,
                    "Answer GET /metrics, /healthz and the reading part of the API here")
+      ->check(port_validator())
       ->type_name("HOST:PORT");
   serve
       ->add_option("--tls-certificates", daemon.tls_certificates,
