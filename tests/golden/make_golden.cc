@@ -19,6 +19,7 @@
 #include "base/units.h"
 #include "format/block_table.h"
 #include "format/catalog.h"
+#include "format/data_label.h"
 #include "format/grain_map.h"
 #include "format/micro_journal.h"
 #include "format/page.h"
@@ -98,6 +99,29 @@ void make_superblocks() {
   auto rotten = good;
   rotten[72] ^= std::byte{0x10};  // One bit of the epoch.
   keep("superblock-v1-bad-rot", blob_of(rotten), "superblock");
+}
+
+// --- data label
+
+void make_labels() {
+  DataLabel label;
+  label.uuid = kUuid;
+  label.blocks = 64;
+  label.created_ns = kCreated;
+  const auto good = encode(label);
+  keep("data_label-v1", blob_of(good), "data_label");
+  const auto bad = [&](const std::string& name, const std::function<void(DataLabel&)>& change) {
+    DataLabel changed = label;
+    change(changed);
+    changed.crc = crc32c(view_of(changed).subspan(12));
+    keep("data_label-v1-bad-" + name, blob_of(view_of(changed)), "data_label");
+  };
+  bad("version", [](DataLabel& l) { l.version = 2; });
+  bad("blocks", [](DataLabel& l) { l.blocks = kBlocksMax + 1; });
+  bad("reserved", [](DataLabel& l) { l.reserved[463] = std::byte{1}; });
+  auto rotten = good;
+  rotten[16] ^= std::byte{0x10};  // One bit of the uuid.
+  keep("data_label-v1-bad-rot", blob_of(rotten), "data_label");
 }
 
 // --- page-info and index pages
@@ -403,6 +427,7 @@ int main(int count, char** arguments) {
     return 2;
   }
   make_superblocks();
+  make_labels();
   make_pages();
   make_maps();
   make_tables();
