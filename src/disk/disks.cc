@@ -13,15 +13,6 @@ using format::RecordKind;
 
 namespace {
 
-std::string text_of_uuid(const format::Uuid& uuid) {
-  std::string text;
-  for (size_t i = 0; i < uuid.size(); ++i) {
-    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
-    text += fmt::format("{:02x}", static_cast<unsigned>(uuid[i]));
-  }
-  return text;
-}
-
 format::Uuid fresh_uuid(Io& io) {
   format::Uuid uuid;
   for (size_t i = 0; i < uuid.size(); i += 8) {
@@ -105,7 +96,7 @@ DiskInfo DisksImpl::describe(const Catalog::NameSeen& seen) const {
                                                  : catalog_.layers().at(seen.named.layer).layer;
   DiskInfo info;
   info.name = seen.named.name;
-  info.uuid = text_of_uuid(seen.named.uuid);
+  info.uuid = format::uuid_text(seen.named.uuid);
   info.bytes = layer.bytes;
   info.mapped_bytes = layer.own_grains * kGrainBytes;
   info.metadata_bytes = layer.own_pages * kPageBytes;

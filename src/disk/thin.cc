@@ -122,7 +122,7 @@ Result<void> ThinDisk::read_grains(Io& io, uint64_t first_byte, const Runs& runs
       fill_zero(slices);
       continue;
     }
-    const uint64_t at = run.grain * kGrainBytes + (begin - run.first * kGrainBytes);
+    const uint64_t at = store::data_byte_of(run.grain) + (begin - run.first * kGrainBytes);
     if (i + 1 == runs.size()) {  // The last one needs no fiber of its own.
       Result<void> got = io.read(pool_.data(), at, slices);
       if (!got && result) result = std::move(got);

@@ -91,7 +91,7 @@ Result<void> ThinDisk::write_partial(Io& io, uint64_t grain, uint64_t at, Iovec 
   AlignedBuffer whole(kGrainBytes);
   if (run.has_data()) {
     ++counters_.merged_reads;
-    TRY(io.read(pool_.data(), run.grain * kGrainBytes, whole.bytes()));
+    TRY(io.read(pool_.data(), store::data_byte_of(run.grain), whole.bytes()));
   } else {
     std::memset(whole.data(), 0, whole.size());
   }
@@ -139,7 +139,7 @@ Result<void> ThinDisk::write_grains(Io& io, uint64_t first, Iovec from, bool kee
 
 Result<void> ThinDisk::write_in_place(Io& io, const Run& run, uint64_t first, Iovec from) {
   ++counters_.in_place_writes;
-  TRY(io.write(pool_.data(), (run.grain + (first - run.first)) * kGrainBytes, from));
+  TRY(io.write(pool_.data(), store::data_byte_of(run.grain + (first - run.first)), from));
   pool_.data_written();
   return ok;
 }
@@ -181,7 +181,7 @@ Result<void> ThinDisk::write_gathered(Io& io, GrainRun run, Iovec from) {
   io.yield();
   if (gathering_ == mine) gathering_.reset();
   ++counters_.gathered_writes;
-  mine->result = io.write(pool_.data(), mine->first * kGrainBytes, mine->slices);
+  mine->result = io.write(pool_.data(), store::data_byte_of(mine->first), mine->slices);
   mine->done = true;
   if (mine->result) pool_.data_written();
   io.wake(mine->followers);

@@ -5,6 +5,7 @@
 
 #include "format/block_table.h"
 #include "format/catalog.h"
+#include "format/data_label.h"
 #include "format/format_test_util.h"
 #include "format/grain_map.h"
 #include "format/micro_journal.h"
@@ -74,6 +75,27 @@ TEST(Golden, bad_superblocks) {
        }) {
     const Blob bytes = golden(fmt::format("superblock-v1-bad-{}.bin", bad.name), 512);
     expect_error(decode_superblock(bytes, 0), bad.code, bad.text);
+  }
+}
+
+TEST(Golden, data_label) {
+  const Blob bytes = golden("data_label-v1.bin", 512);
+  const auto label = decode_data_label(bytes);
+  ASSERT_TRUE(label) << text_of(label.error());
+  EXPECT_EQ(label->magic, kDataLabelMagic);
+  EXPECT_EQ(label->version, 1);
+  EXPECT_EQ(label->uuid, kUuid);
+  EXPECT_EQ(label->blocks, 64U);
+  EXPECT_EQ(label->created_ns, kCreated);
+  EXPECT_TRUE(same(encode(*label), bytes)) << "written as it was read";
+  for (const Bad& bad : {
+           Bad{"version", Errc::too_new, "version 2"},
+           Bad{"blocks", Errc::corrupt, "68719476737 blocks"},
+           Bad{"reserved", Errc::corrupt, "reserved"},
+           Bad{"rot", Errc::corrupt, "crc"},
+       }) {
+    const Blob page = golden(fmt::format("data_label-v1-bad-{}.bin", bad.name), 512);
+    expect_error(decode_data_label(page), bad.code, bad.text);
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "format/block_table.h"
 #include "format/catalog.h"
+#include "format/data_label.h"
 #include "format/micro_journal.h"
 #include "format/superblock.h"
 
@@ -26,6 +27,7 @@ constexpr Known kArtifacts[] = {
     {Artifact::catalog_page, "catalog", kPageBytes},
     {Artifact::map_page, "map", kPageBytes},
     {Artifact::journal_slot, "journal-slot", sizeof(SlotHeader)},
+    {Artifact::data_label, "data-label", sizeof(DataLabel)},
 };
 const Known& known(Artifact artifact) { return kArtifacts[static_cast<size_t>(artifact) - 1]; }
 
@@ -51,15 +53,6 @@ std::string printable(std::string_view text) {
     }
   }
   return safe;
-}
-
-std::string spelled(const Uuid& uuid) {
-  std::string text;
-  for (size_t i = 0; i < uuid.size(); ++i) {
-    if (i == 4 || i == 6 || i == 8 || i == 10) text.push_back('-');
-    text += fmt::format("{:02x}", static_cast<unsigned>(uuid[i]));
-  }
-  return text;
 }
 
 // The text under construction.
@@ -99,7 +92,7 @@ void inspect_superblock(Paper& paper, View bytes, const InspectContext& context)
   paper.field("ro_compat", "{:#x}", superblock.ro_compat.get());
   paper.field("compat", "{:#x}", superblock.compat.get());
   paper.field("autoclear", "{:#x}", superblock.autoclear.get());
-  paper.field("uuid", "{}", spelled(superblock.uuid));
+  paper.field("uuid", "{}", uuid_text(superblock.uuid));
   paper.field("sequence", "{}", superblock.sequence.get());
   paper.field("epoch", "{}", superblock.epoch.get());
   paper.field("created", "{} ns", superblock.created_ns.get());
@@ -109,6 +102,18 @@ void inspect_superblock(Paper& paper, View bytes, const InspectContext& context)
       "shifts", "block {}, grain {}, page {}", static_cast<unsigned>(superblock.block_shift),
       static_cast<unsigned>(superblock.grain_shift), static_cast<unsigned>(superblock.page_shift));
   paper.field("reserved", "{}", all_zero(superblock.reserved) ? "zero" : "in use");
+}
+
+void inspect_label(Paper& paper, View bytes, const InspectContext& context) {
+  auto decoded = decode_data_label(bytes);
+  const auto label = load<DataLabel>(bytes);
+  const bool foreign = decoded && context.uuid && *context.uuid != label.uuid;
+  paper.verdict("data label", decoded, foreign ? ", but of another pool" : "");
+  paper.field("version", "{}", label.version.get());
+  paper.field("uuid", "{}", uuid_text(label.uuid));
+  paper.field("blocks", "{} at creation", label.blocks.get());
+  paper.field("created", "{} ns", label.created_ns.get());
+  paper.field("reserved", "{}", all_zero(label.reserved) ? "zero" : "in use");
 }
 
 void inspect_info(Paper& paper, View bytes, const InspectContext& context) {
@@ -191,7 +196,7 @@ void inspect_blocks(Paper& paper, View bytes) {
 void inspect_name(Paper& paper, const Named& named) {
   paper.field("name", "{}", printable(named.name));
   paper.field("layer", "{}", named.layer);
-  paper.field("uuid", "{}", spelled(named.uuid));
+  paper.field("uuid", "{}", uuid_text(named.uuid));
   paper.field("created", "{} ns", named.created_ns);
   for (const auto& [key, value] : named.settings) {
     paper.field("setting", "{} = {}", printable(key), printable(value));
@@ -326,6 +331,9 @@ std::optional<Artifact> recognise(View bytes) {
   if (bytes.size() >= 8 && std::ranges::equal(bytes.first(8), view_of(kSuperblockMagic))) {
     return Artifact::superblock;
   }
+  if (bytes.size() >= 8 && std::ranges::equal(bytes.first(8), view_of(kDataLabelMagic))) {
+    return Artifact::data_label;
+  }
   if (bytes.size() >= 8 && load<le64>(bytes) == kPoolRootMagic) return Artifact::pool_root;
   if (bytes.size() >= 4 && load<le32>(bytes) == kInfoMagic) return Artifact::info_page;
   if (bytes.size() >= 4 && load<le32>(bytes) == kSlotMagic) return Artifact::journal_slot;
@@ -367,6 +375,9 @@ std::string inspect(Artifact artifact, View bytes, const InspectContext& context
       break;
     case Artifact::journal_slot:
       inspect_slot(paper, bytes, context);
+      break;
+    case Artifact::data_label:
+      inspect_label(paper, bytes.first(whole), context);
       break;
   }
   return paper.take();

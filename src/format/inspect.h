@@ -27,6 +27,7 @@ enum class Artifact : uint8_t {
   catalog_page = 6,
   map_page = 7,
   journal_slot = 8,
+  data_label = 9,
 };
 
 struct InspectContext {
@@ -35,7 +36,8 @@ struct InspectContext {
   GrainNo grains = kGrainNoMax + 1;  // Of the pool: map entries beyond it are impossible.
 };
 
-// "superblock", "info", "pool-root", "index", "blocks", "catalog", "map", "journal-slot".
+// "superblock", "info", "pool-root", "index", "blocks", "catalog", "map", "journal-slot",
+// "data-label".
 std::string_view name_of(Artifact artifact);
 std::optional<Artifact> artifact_named(std::string_view name);
 // By magic. Index, block, catalog and map pages have none: their page-info entry knows.

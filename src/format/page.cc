@@ -13,6 +13,15 @@ uint32_t place_seed(const Uuid& uuid, PageNo page) {
 
 }  // namespace
 
+std::string uuid_text(const Uuid& uuid) {
+  std::string text;
+  for (size_t i = 0; i < uuid.size(); ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) text.push_back('-');
+    text += fmt::format("{:02x}", static_cast<unsigned>(uuid[i]));
+  }
+  return text;
+}
+
 uint32_t page_crc(const Uuid& uuid, PageNo page, View content) {
   return crc32c(content, place_seed(uuid, page));
 }

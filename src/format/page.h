@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 
 #include "base/bytes.h"
 #include "base/result.h"
@@ -18,6 +19,7 @@ namespace firn::format {
 
 using PageNo = uint64_t;
 using Uuid = std::array<std::byte, 16>;
+std::string uuid_text(const Uuid& uuid);  // "10111213-1415-1617-1819-1a1b1c1d1e1f"
 
 inline constexpr uint64_t kGroupPages = 256;
 inline constexpr uint64_t kGroupEntries = kGroupPages - 1;

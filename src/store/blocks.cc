@@ -144,7 +144,7 @@ Result<BlockNo> Blocks::format_raw(Io& io) {
     summaries_[block].taken = true;
     AlignedBuffer zeroes(kBlockBytes);
     std::memset(zeroes.data(), 0, zeroes.size());
-    const Result<void> wrote = io.write(data_, block * kBlockBytes, zeroes.bytes());
+    const Result<void> wrote = io.write(data_, data_byte_of_block(block), zeroes.bytes());
     if (wrote) {
       counters_.inline_formatted_bytes += kBlockBytes;
       ++counters_.inline_format_writes;
@@ -345,7 +345,7 @@ Result<bool> Blocks::format_one(Io& io) {
   summaries_[block].taken = true;
   AlignedBuffer zeroes(kBlockBytes);
   std::memset(zeroes.data(), 0, zeroes.size());
-  Result<void> wrote = io.write(data_, block * kBlockBytes, zeroes.bytes());
+  Result<void> wrote = io.write(data_, data_byte_of_block(block), zeroes.bytes());
   Result<PageRef> page = wrote ? pin(io, block) : Result<PageRef>(wrote.error());
   summaries_[block].taken = false;
   if (!page) {

@@ -18,6 +18,8 @@
 #include <deque>
 #include <vector>
 
+#include "format/data_label.h"
+#include "format/grain_map.h"
 #include "store/pages.h"
 #include "store/tree.h"
 
@@ -27,6 +29,14 @@ using format::BlockNo;
 using format::BlockState;
 
 inline constexpr uint64_t kNoBlock = UINT64_MAX;
+
+// Where a storage block and a grain begin in the data file: behind its label area.
+constexpr uint64_t data_byte_of_block(BlockNo block) {
+  return format::kLabelAreaBytes + block * kBlockBytes;
+}
+constexpr uint64_t data_byte_of(format::GrainNo grain) {
+  return format::kLabelAreaBytes + grain * kGrainBytes;
+}
 
 struct BlockCounters {
   uint64_t allocated = 0, freeing = 0, raw = 0, ready = 0, bad = 0;  // Blocks.

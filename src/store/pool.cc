@@ -56,6 +56,7 @@ struct Pool::Impl {
   Result<void> flush_data(Io& io);
   Result<void> open_files(Io& io);
   Result<void> recover(Io& io);
+  Result<void> check_capacity(Io& io, uint64_t wanted);
   void start_background(Io& io);
   void run_home_writer(Io& io);
   void run_ticker(Io& io);
@@ -69,6 +70,14 @@ Result<void> Pool::create(Io& io, const std::string& directory, const PoolShape&
   const uint64_t slot = shape.journal_slot_bytes;
   if (slot < 512 || slot > 65536 || (slot & (slot - 1)) != 0) {
     return fail(Errc::invalid, "pool '{}': journal slots of {} bytes cannot be", directory, slot);
+  }
+  if (shape.bytes / kBlockBytes > format::kBlocksMax) {
+    return fail(Errc::invalid, "pool '{}' cannot have {} bytes: a pool has at most 64 PiB",
+                directory, shape.bytes);
+  }
+  if (shape.journal_bytes / slot > (uint64_t{1} << 32)) {
+    return fail(Errc::invalid, "pool '{}': a journal of {} bytes has more than 2^32 slots of {}",
+                directory, shape.journal_bytes, slot);
   }
   return make_files(io, directory, shape);
 }
@@ -99,6 +108,7 @@ Result<void> Pool::Impl::open_files(Io& io) {
 }
 
 Result<void> Pool::Impl::recover(Io& io) {
+  TRY(check_label(io, *data, superblock.uuid));
   const JournalShape shape{superblock.journal_slot_bytes, superblock.journal_slots, 0};
   const auto transactions =
       TRY(find_transactions(io, *journal_region, shape, superblock.uuid, superblock.epoch));
@@ -111,7 +121,7 @@ Result<void> Pool::Impl::recover(Io& io) {
   pages = std::make_unique<PageStore>(*meta, *journal, ids, superblock.uuid, config,
                                       [this](Io& world) { return flush_data(world); });
   TRY(pages->replay(io, transactions));
-  TRY(pages->load_info(io));
+  TRY(check_capacity(io, TRY(pages->load_info(io)).blocks));
   if (!settings.read_only) {
     TRY(pages->settle_replay(io));
 #ifndef FIRN_MUTANT_same_epoch
@@ -125,6 +135,14 @@ Result<void> Pool::Impl::recover(Io& io) {
   return blocks->load(io);
 }
 
+// As long as its storage blocks need: before anything is allocated for them.
+Result<void> Pool::Impl::check_capacity(Io& io, uint64_t wanted) {
+  const uint64_t bytes = TRY(io.size(*data));
+  if (bytes >= data_byte_of_block(wanted)) return ok;
+  return fail(Errc::corrupt, "its data file has {} bytes, {} storage blocks need {}", bytes, wanted,
+              data_byte_of_block(wanted));
+}
+
 Result<std::unique_ptr<Pool>> Pool::open(Io& io, const std::string& directory,
                                          const PoolSettings& settings) {
   std::unique_ptr<Pool> pool(new Pool);
@@ -134,11 +152,6 @@ Result<std::unique_ptr<Pool>> Pool::open(Io& io, const std::string& directory,
   const Result<void> recovered = impl.recover(io);
   if (!recovered) {
     return fail(recovered.error().code, "pool '{}': {}", directory, text_of(recovered.error()));
-  }
-  const uint64_t size = TRY(io.size(*impl.data));
-  if (size < impl.blocks->blocks() * kBlockBytes) {
-    return fail(Errc::corrupt, "pool '{}': its data file has {} bytes, {} storage blocks need more",
-                directory, size, impl.blocks->blocks());
   }
   if (impl.replayed > 0) {
     log(LogLevel::info, "pool '{}': {} transactions replayed", directory, impl.replayed);
@@ -295,8 +308,12 @@ Result<void> Pool::grow(Io& io, uint64_t bytes) {
     return fail(Errc::invalid, "pool '{}' has {} bytes; it cannot shrink to {}", impl.directory,
                 impl.blocks->blocks() * kBlockBytes, bytes);
   }
-  if (TRY(io.size(*impl.data)) < blocks * kBlockBytes) {
-    TRY(io.resize(*impl.data, blocks * kBlockBytes));
+  if (blocks > format::kBlocksMax) {
+    return fail(Errc::invalid, "pool '{}' cannot grow to {} bytes: a pool has at most 64 PiB",
+                impl.directory, bytes);
+  }
+  if (TRY(io.size(*impl.data)) < data_byte_of_block(blocks)) {
+    TRY(io.resize(*impl.data, data_byte_of_block(blocks)));
     TRY(io.flush(*impl.data));
   }
   TRY(impl.blocks->extend(io, blocks));
@@ -311,10 +328,7 @@ PoolInfo Pool::info() const {
   const PageCounters& pages = impl.pages->counters();
   PoolInfo info;
   info.directory = impl.directory;
-  for (size_t i = 0; i < impl.superblock.uuid.size(); ++i) {
-    if (i == 4 || i == 6 || i == 8 || i == 10) info.uuid += '-';
-    info.uuid += fmt::format("{:02x}", static_cast<unsigned>(impl.superblock.uuid[i]));
-  }
+  info.uuid = format::uuid_text(impl.superblock.uuid);
   info.format_version = impl.superblock.version;
   info.capacity_bytes = impl.blocks->blocks() * kBlockBytes;
   info.allocated_bytes = blocks.allocated * kBlockBytes;

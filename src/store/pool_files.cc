@@ -6,6 +6,7 @@
 
 #include "base/aligned.h"
 #include "base/log.h"
+#include "store/blocks.h"
 #include "store/pages.h"
 
 namespace firn::store {
@@ -91,6 +92,28 @@ Result<std::unique_ptr<Region>> open_journal(Io& io, const std::string& pool,
   return std::unique_ptr<Region>(std::make_unique<FileRegion>(std::move(file), bytes));
 }
 
+Result<void> check_label(Io& io, File& data, const format::Uuid& uuid) {
+  const uint64_t size = TRY(io.size(data));
+  if (size < format::kLabelAreaBytes) {
+    return fail(Errc::corrupt, "its data file '{}' has {} bytes, less than its label area of {}",
+                data.name(), size, format::kLabelAreaBytes);
+  }
+  AlignedBuffer page(kPageBytes);
+  TRY(io.read(data, 0, page.bytes()));
+  const auto label = format::decode_data_label(page.bytes());
+  if (!label && label.error().code == Errc::not_found) {
+    return fail(Errc::corrupt,
+                "its data file '{}' has no label: it was overwritten, or is not "
+                "the data of a pool",
+                data.name());
+  }
+  if (!label) return fail(label.error().code, "'{}': {}", data.name(), text_of(label.error()));
+  if (label->uuid == uuid) return ok;
+  return fail(Errc::corrupt,
+              "the data file '{}' belongs to another pool: its label says {}, this pool is {}",
+              data.name(), format::uuid_text(label->uuid), format::uuid_text(uuid));
+}
+
 namespace {
 
 // Removes what a failed creation made, so that it can be tried again.
@@ -130,17 +153,34 @@ Result<uint64_t> make_data(Io& io, Undo& undo, const std::string& pool, const Po
   }
   uint64_t bytes = TRY(io.size(*file));
   if (bytes == 0) {
-    bytes = round_down(shape.bytes, kBlockBytes);
+    bytes = data_byte_of_block(shape.bytes / kBlockBytes);
     TRY(io.resize(*file, bytes));
   }
-  bytes = round_down(std::min(bytes, shape.bytes), kBlockBytes);
-  if (bytes == 0) {
+  const uint64_t behind = bytes > format::kLabelAreaBytes ? bytes - format::kLabelAreaBytes : 0;
+  const uint64_t blocks = std::min(behind, shape.bytes) / kBlockBytes;
+  if (blocks == 0) {
     return fail(Errc::invalid,
-                "pool '{}': a size of {} bytes is less than one storage block of 1 MiB", pool,
-                shape.bytes);
+                "pool '{}': {} of {} bytes leave less than one storage block of 1 MiB behind a "
+                "label area of 1 MiB",
+                pool, shape.bytes, bytes);
   }
   TRY(io.flush(*file));
-  return bytes / kBlockBytes;
+  return blocks;
+}
+
+Result<void> write_label(Io& io, const std::string& pool, const Superblock& superblock,
+                         uint64_t blocks) {
+  const auto file = TRY(io.open(data_path(pool), {.direct = true}));
+  format::DataLabel label;
+  label.uuid = superblock.uuid;
+  label.blocks = blocks;
+  label.created_ns = superblock.created_ns;
+  const auto bytes = format::encode(label);
+  AlignedBuffer page(kPageBytes);
+  std::memset(page.data(), 0, page.size());
+  std::memcpy(page.data(), bytes.data(), bytes.size());
+  TRY(io.write(*file, 0, View(page.bytes())));
+  return io.flush(*file);
 }
 
 Result<void> make_journal(Io& io, Undo& undo, const std::string& pool, const PoolShape& shape,
@@ -222,6 +262,7 @@ Result<void> make_files(Io& io, const std::string& pool, const PoolShape& shape)
   const uint64_t blocks = TRY(make_data(io, undo, pool, shape));
   TRY(make_journal(io, undo, pool, shape, superblock));
   TRY(make_meta(io, undo, pool, superblock, blocks));
+  TRY(write_label(io, pool, superblock, blocks));
   const auto file = TRY(make_file(io, undo, superblock_path(pool), false));
   TRY(write_superblock(io, *file, superblock));
   TRY(io.flush_directory(pool));

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "format/data_label.h"
 #include "format/superblock.h"
 #include "io/io.h"
 #include "store/pool.h"
@@ -35,6 +36,8 @@ Result<void> write_superblock(Io& io, File& file, format::Superblock superblock)
 
 Result<std::unique_ptr<Region>> open_journal(Io& io, const std::string& pool,
                                              const format::Superblock& superblock, bool writable);
+// The data file is this pool's: its label says so, else Errc::corrupt naming both.
+Result<void> check_label(Io& io, File& data, const format::Uuid& uuid);
 // All files of a new pool, the superblock last.
 Result<void> make_files(Io& io, const std::string& pool, const PoolShape& shape);
 
