@@ -3,11 +3,9 @@
 //
 // Contract:
 //  Y1  The child dies when we do (PR_SET_PDEATHSIG), has no more memory and CPU time than it was
-//  given, gets
-//      no descriptors but 0, 1, 2, and standard input is /dev/null.
+//      given, gets no descriptors but 0, 1, 2, and standard input is /dev/null.
 //  Y2  SIGINT, SIGTERM and SIGHUP, which are blocked (engine::block_signals), end it and make the
-//  result
-//      Errc::cancelled.
+//      result Errc::cancelled.
 //  Y3  Its standard error is kept, bounded.
 #pragma once
 

@@ -64,8 +64,8 @@ Result<ImageInfo> look_at_one(FiberIo& io, const std::string& file, const std::s
   return parse_image_info(json, file);
 }
 
-// Whether an image is whole: qemu-img reads what lies beyond the end of a truncated qcow2 as zeroes, and
-// would make an empty disk of it. Lost clusters (status 3) harm nobody.
+// Whether an image is whole: qemu-img reads what lies beyond the end of a truncated qcow2 as
+// zeroes, and would make an empty disk of it. Lost clusters (status 3) harm nobody.
 Result<void> check_structure(FiberIo& io, const std::string& path, const ImageInfo& info) {
   if (info.format == "raw") return ok;
   constexpr int kSomeLost = 3;

@@ -3,10 +3,9 @@
 //
 // Contract:
 //  J1  An image is hostile. It may name other files (a backing file, a data file, extents), and
-//  reading it
-//      reads them. By default only files in the image's own directory are followed; anything else,
-//      among it every URL and "json:" name, is refused with the name of the file. Each file of a
-//      chain is looked at before the next one is opened.
+//      reading it reads them. By default only files in the image's own directory are followed;
+//      anything else, among it every URL and "json:" name, is refused with the name of the file.
+//      Each file of a chain is looked at before the next one is opened.
 //  J2  Nothing is probed twice: the format found here is the format that qemu-img is told.
 #pragma once
 

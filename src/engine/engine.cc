@@ -25,8 +25,9 @@ Result<std::string> holder_of(Io& io, const std::string& directory) {
   return text;
 }
 
-// Whether the lock belongs to a process of this host that is gone. The kernel ends a killed process's ring,
-// and with it the lock, only when the writes under way are over: until then nobody else may write.
+// Whether the lock belongs to a process of this host that is gone. The kernel ends a killed
+// process's ring, and with it the lock, only when the writes under way are over: until then nobody
+// else may write.
 bool is_fading(Io& io, const std::string& directory) {
   const Result<std::string> holder = holder_of(io, directory);
   if (!holder) return false;

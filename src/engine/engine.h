@@ -4,10 +4,11 @@
 //
 // Contract:
 //  E1  answer() checks what wire/ could not know (which settings exist, what a name is reserved
-//  for), calls
-//      one verb of store/ or disk/, and says the outcome as JSON. It decides nothing else.
+//      for), calls one verb of store/ or disk/, and says the outcome as JSON. It decides nothing
+//      else.
 //  E2  Several answers may be under way at once on the shard's fibers.
-//  E3  open() waits for a holder that was killed to be gone altogether; one that lives is Errc::busy at once.
+//  E3  open() waits for a holder that was killed to be gone altogether; one that lives is
+//      Errc::busy at once.
 //  E4  close() makes everything durable and gives the lock back; without it the next open replays.
 //
 // Does not listen anywhere and knows no front end (see service.h).

@@ -9,8 +9,7 @@
 // Contract:
 //  L1  An event is one write(2) of one line of UTF-8, whatever bytes the values hold.
 //  L2  Under journald (JOURNAL_STREAM names our stderr) each line begins with its priority, "<6>",
-//  and the
-//      text form leaves out the time, which the journal has.
+//      and the text form leaves out the time, which the journal has.
 //  L3  An error is logged once, where it ends: with its code, its sentence, and what was given up.
 //
 // Does not buffer, rotate or filter by subject: whoever reads the other end of a pipe must read it.

@@ -3,10 +3,10 @@
 //
 // Contract:
 //  M1  Every family has one HELP and one TYPE line before its samples, and appears once; its
-//  samples are
-//      adjacent. Names begin with firn_; counters end in _total; units are bytes and seconds.
+//      samples are adjacent. Names begin with firn_; counters end in _total; units are bytes and
+//      seconds.
 //  M2  Label values are escaped; a name or label key that is malformed is a programmer's error
-//  (CHECK).
+//      (CHECK).
 //
 // docs/reference/metrics.md lists every family; tools compare the two. No averages: rates are for
 // the reader to compute.

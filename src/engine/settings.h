@@ -4,11 +4,9 @@
 //
 // Contract:
 //  G1  check_setting accepts exactly what settings.def allows, and returns the one spelling that is
-//  stored
-//      ("yes" becomes "on"). An empty value is always allowed: it restores the default.
+//      stored ("yes" becomes "on"). An empty value is always allowed: it restores the default.
 //  G2  Typed getters return the default when the value is missing, and also when it was stored by a
-//  newer
-//      version in a way that this one does not understand.
+//      newer version in a way that this one does not understand.
 //
 // Does not store anything: disk::Disks does.
 #pragma once

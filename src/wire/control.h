@@ -4,11 +4,11 @@
 //
 // Contract:
 //  C1  decode_control takes any bytes and returns a request whose names, sizes and keys obey their
-//  rules,
-//      or a sentence that names what was wrong: Errc::not_found for an unknown path,
+//      rules, or a sentence that names what was wrong: Errc::not_found for an unknown path,
 //      Errc::unsupported for the wrong method on a known one, Errc::invalid for the rest.
 //  C2  A member of the body that the verb does not know is refused: a misspelt option is not
-//  ignored. C3  decode_control(encode_control(x)) == x.
+//      ignored.
+//  C3  decode_control(encode_control(x)) == x.
 //
 // Does not execute anything, and does not know which settings exist (engine/settings).
 #pragma once

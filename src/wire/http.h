@@ -4,11 +4,9 @@
 //
 // Contract:
 //  H1  Nothing is read that was not bounded before: kHeadBytesMax for the head, the caller's limit
-//  for
-//      the body. A head that has no end within the limit is refused.
+//      for the body. A head that has no end within the limit is refused.
 //  H2  A message with two meanings is refused: Content-Length twice or malformed,
-//  Transfer-Encoding, a
-//      line that folds, a bare CR or LF, a control character.
+//      Transfer-Encoding, a line that folds, a bare CR or LF, a control character.
 //  H3  parse_*(text_of_*(x)) == x, for an x that parse_* can return.
 //
 // Does not do: keep-alive, chunks, compression, ranges, upgrades, percent-encoding (no name in the

@@ -3,8 +3,7 @@
 //
 // Contract:
 //  X1  Every function takes any bytes at all and answers with a value or a sentence that quotes
-//  what was
-//      wrong (shortened, with control characters replaced).
+//      what was wrong (shortened, with control characters replaced).
 //  X2  parse_size(text_of_size_exact(n)) == n.
 //
 // Does not know whether a disk of that name exists, or whether a size is sensible for it.
