@@ -30,8 +30,8 @@ struct ChildEnd {
   std::string last_errors;
 };
 
-// Runs it to its end. `on_output` gets what it prints on standard output, in pieces. Errc::io when it was
-// ended by a signal.
+// Runs it to its end. `on_output` gets what it prints on standard output, in pieces. Errc::io when
+// it was ended by a signal.
 Result<ChildEnd> run_child(FiberIo& io, const std::vector<std::string>& command,
                            const ChildLimits& limits,
                            const std::function<void(std::string_view)>& on_output);

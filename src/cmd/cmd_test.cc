@@ -23,7 +23,8 @@ TEST(Image, J1_only_what_lies_beside_is_followed) {
 
 TEST(Image, what_qemu_says_is_taken_with_care) {
   const Result<ImageInfo> info = parse_image_info(
-      R"({"format":"vmdk","virtual-size":4194304,"backing-filename":"b","backing-filename-format":"raw",
+      R"({"format":"vmdk","virtual-size":4194304,"backing-filename":"b",
+          "backing-filename-format":"raw",
           "format-specific":{"data":{"data-file":"d","extents":[{"filename":"e"},7,{"x":1}]}}})",
       "f");
   ASSERT_TRUE(info);
