@@ -82,7 +82,7 @@ class ThinDisk final : public BlockDevice {
   Result<void> write_new(Io& io, uint64_t first, uint64_t count, Iovec from);
   Result<store::GrainRun> carve(Io& io, uint32_t wanted);
   Result<void> write_gathered(Io& io, store::GrainRun run, Iovec from);
-  Result<void> publish(Io& io, uint64_t first, store::GrainRun run);
+  Result<void> publish(Io& io, uint64_t first, store::GrainRun& run);
   Result<void> unmap(Io& io, uint64_t first, uint64_t count);
   Result<void> unmap_leaf(Io& io, uint64_t leaf, uint64_t begin, uint64_t end);
   Result<void> unmap_some(Io& io, const PageRef& leaf, uint64_t begin, uint64_t end);

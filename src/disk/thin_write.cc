@@ -148,7 +148,7 @@ Result<void> ThinDisk::write_in_place(Io& io, const Run& run, uint64_t first, Io
 
 Result<GrainRun> ThinDisk::carve(Io& io, uint32_t wanted) {
   while (true) {
-    const GrainRun run = store::Blocks::carve(open_, wanted);
+    const GrainRun run = pool_.blocks().carve(open_, wanted);
     if (run.count > 0) return run;
     const auto only = opening_.lock(io);
     if (!open_.empty()) continue;  // Somebody else opened one meanwhile.
@@ -188,12 +188,12 @@ Result<void> ThinDisk::write_gathered(Io& io, GrainRun run, Iovec from) {
   return mine->result ? Result<void>() : Result<void>(mine->result.error());
 }
 
-// T3: map entries, block bits and counters change in one atom, after the data.
-Result<void> ThinDisk::publish(Io& io, uint64_t first, GrainRun run) {
-  for (uint64_t done = 0; done < run.count;) {
-    const uint64_t at = first + done;
-    const uint64_t count = std::min<uint64_t>(run.count - done, kLeafGrains - at % kLeafGrains);
-    const GrainRun part{run.first + done, static_cast<uint32_t>(count)};
+// T3: map entries, block bits and counters change in one atom, after the data. What is published leaves
+// `run`: an error leaves the rest in it.
+Result<void> ThinDisk::publish(Io& io, uint64_t first, GrainRun& run) {
+  for (uint64_t at = first; run.count > 0;) {
+    const uint64_t count = std::min<uint64_t>(run.count, kLeafGrains - at % kLeafGrains);
+    const GrainRun part{run.first, static_cast<uint32_t>(count)};
     const PageRef leaf = TRY(layer_->own_leaf(io, at / kLeafGrains));
     const PageRef block = TRY(pool_.blocks().pin(io, part.block()));
     const NoWait atom;
@@ -206,7 +206,9 @@ Result<void> ThinDisk::publish(Io& io, uint64_t first, GrainRun run) {
     pool_.blocks().mark_used(block, part, layer_->family());
     layer_->add_own_grains(static_cast<int64_t>(count));
     counters_.first_touch_grains += count;
-    done += count;
+    run.first += count;
+    run.count -= part.count;
+    at += count;
   }
   return ok;
 }
@@ -214,16 +216,22 @@ Result<void> ThinDisk::publish(Io& io, uint64_t first, GrainRun run) {
 Result<void> ThinDisk::write_new(Io& io, uint64_t first, uint64_t count, Iovec from) {
   const auto admission = TRY(pool_.pages().admit(io));
   for (uint64_t done = 0; done < count;) {
-    const GrainRun run = TRY(carve(io, static_cast<uint32_t>(count - done)));
+    GrainRun run = TRY(carve(io, static_cast<uint32_t>(count - done)));
+    const uint64_t taken = run.count;
     const Slices slices = cut(from, done * kGrainBytes, run.count * kGrainBytes);
 #ifdef FIRN_MUTANT_map_before_data
-    TRY(publish(io, first + done, run));
-    TRY(write_gathered(io, run, slices));
+    GrainRun whole = run;
+    Result<void> written = publish(io, first + done, run);
+    if (written) written = write_gathered(io, whole, slices);
 #else
-    TRY(write_gathered(io, run, slices));  // W1
-    TRY(publish(io, first + done, run));
+    Result<void> written = write_gathered(io, run, slices);  // W1
+    if (written) written = publish(io, first + done, run);
 #endif
-    done += run.count;
+    if (!written) {
+      if (run.count > 0) pool_.blocks().uncarve(run);
+      return written;
+    }
+    done += taken;
   }
   return ok;
 }

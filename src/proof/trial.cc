@@ -83,15 +83,20 @@ uint64_t Trial::spot_of(uint64_t which, uint64_t spot) const {
   return spot * (shape_.disk_bytes / kGrainBytes / kSpots) + which * shape_.spot_grains;
 }
 
+void Trial::flush(Io& io, BlockDevice& disk) {
+  const DiskModel::Cover cover = model_.cover();
+  const auto done = disk.flush(io);
+  CHECK(done || expect_errors_, "seed {}: {}", seed_, text_of(done.error()));
+  if (!done) return;
+  model_.raise(cover);
+  mark();
+}
+
 // Discards everything that this client has: storage blocks empty, and are filled again.
 void Trial::empty_all(Io& io, uint64_t which, BlockDevice& disk) {
   for (uint64_t spot = 0; spot < kSpots; ++spot) {
-    const uint64_t first = spot_of(which, spot);
-    for (uint64_t i = 0; i < shape_.spot_grains; ++i) model_.begin(first + i, Content{});
-    const auto done =
-        disk.discard(io, {first * kGrainBytes, shape_.spot_grains * kGrainBytes});
-    CHECK(done || expect_errors_, "seed {}: {}", seed_, text_of(done.error()));
-    for (uint64_t i = 0; i < shape_.spot_grains; ++i) model_.end(first + i, done.has_value());
+    const Range range{spot_of(which, spot) * kGrainBytes, shape_.spot_grains * kGrainBytes};
+    request(io, disk, Kind::discard, range, false);
   }
 }
 
@@ -101,15 +106,11 @@ void Trial::one_request(Io& io, uint64_t which, BlockDevice& disk, Prng& prng) {
   const uint64_t base = spot_of(which, prng.below(kSpots));
   const uint64_t spot_grains = shape_.spot_grains;
   const uint64_t kind = prng.below(10);
-  if (prng.one_in(12)) return empty_all(io, which, disk);
-  if (prng.one_in(shape_.flush_one_in)) {
-    const DiskModel::Cover cover = model_.cover();
-    if (disk.flush(io)) {
-      model_.raise(cover);
-      mark();
-    }
-    return;
+  if (prng.one_in(shape_.empty_one_in)) {
+    if (prng.one_in(2)) flush(io, disk);  // Then what is emptied was durably mapped.
+    return empty_all(io, which, disk);
   }
+  if (prng.one_in(shape_.flush_one_in)) return flush(io, disk);
   // Mostly whole grains; sometimes sectors.
   uint64_t first = prng.below(spot_grains) * kGrainSectors;
   uint64_t count = (1 + prng.below(spot_grains - first / kGrainSectors)) * kGrainSectors;
@@ -119,9 +120,15 @@ void Trial::one_request(Io& io, uint64_t which, BlockDevice& disk, Prng& prng) {
     count = std::min(count, spot_grains * kGrainSectors - first);
   }
   const Range range{base * kGrainBytes + first * kSectorBytes, count * kSectorBytes};
-  const bool discards = kind == 1 || kind == 2;
-  const Stamp stamp = kind <= 3 ? 0 : next_stamp_++;
-  const bool fua = prng.one_in(shape_.flush_one_in * 2);
+  const Kind what = kind == 1 || kind == 2 ? Kind::discard : kind == 3 ? Kind::zero : Kind::write;
+  request(io, disk, what, range, prng.one_in(shape_.flush_one_in * 2));
+}
+
+// One request, with the model told before and after.
+void Trial::request(Io& io, BlockDevice& disk, Kind kind, Range range, bool fua) {
+  const bool discards = kind == Kind::discard;
+  const Stamp stamp = kind == Kind::write ? next_stamp_++ : 0;
+  const uint64_t count = range.length / kSectorBytes;
   std::vector<uint64_t> touched;
   for (uint64_t grain = range.at / kGrainBytes; grain * kGrainBytes < range.end(); ++grain) {
     Content content = model_.newest(grain);
@@ -134,7 +141,6 @@ void Trial::one_request(Io& io, uint64_t which, BlockDevice& disk, Prng& prng) {
     model_.begin(grain, content);
     touched.push_back(grain);
   }
-  DiskModel::Cover cover;
   Result<void> done;
   if (discards) {
     done = disk.discard(io, range);
@@ -151,6 +157,7 @@ void Trial::one_request(Io& io, uint64_t which, BlockDevice& disk, Prng& prng) {
   CHECK(done || expect_errors_, "seed {}: {}", seed_, text_of(done.error()));
   for (const uint64_t grain : touched) model_.end(grain, done.has_value());
   if (done && fua && !discards) {
+    DiskModel::Cover cover;
     for (const uint64_t grain : touched) cover[grain] = model_.grains().at(grain).completed;
     model_.raise(cover);
     mark();
@@ -200,6 +207,25 @@ void Trial::catalog_client(Io& io, CatalogDriver& driver) {
   }
 }
 
+// Two storage blocks, both full and durable; one is emptied and at once written again, without a flush.
+void Trial::recycle(Io& io, BlockDevice& disk) {
+  const auto grains = [](uint64_t first, uint64_t count) {
+    return Range{first * kGrainBytes, count * kGrainBytes};
+  };
+  for (uint64_t first = 0; first < 512; first += 64) {
+    request(io, disk, Kind::write, grains(first, 64), false);
+  }
+  flush(io, disk);
+  request(io, disk, Kind::discard, grains(0, 256), false);      // A whole block ...
+  request(io, disk, Kind::write, grains(1000, 20), false);      // ... is wanted again.
+  flush(io, disk);
+  request(io, disk, Kind::write, grains(1100, 236), false);     // Full again.
+  flush(io, disk);
+  request(io, disk, Kind::discard, grains(300, 30), false);     // Single grains ...
+  request(io, disk, Kind::write, grains(2000, 20), false);      // ... are wanted again.
+  flush(io, disk);
+}
+
 uint64_t Trial::live(const sim::Fault* fault) {
   expect_errors_ = fault != nullptr;
   sim::SimIo io(world_, seed_, {.operations_max = 1'000'000});
@@ -216,6 +242,7 @@ uint64_t Trial::live(const sim::Fault* fault) {
       CHECK(main || expect_errors_);
       if (main) {
         CatalogDriver driver(**disks, seed_ + 5);
+        if (shape_.recycle) recycle(io, **main);
         Group clients(io);
         for (uint64_t i = 0; i < shape_.clients; ++i) {
           io.spawn(clients, [this, &io, i, &main] { client(io, i, **main); });
@@ -303,6 +330,7 @@ bool Trial::judge(sim::World& image, const Acknowledged& known, const std::strin
 // Recovery may be cut short as well: crash it anywhere, and judge what the second recovery makes of it.
 void Trial::crash_recovery(sim::World image, const Acknowledged& known, const std::string& where,
                            uint64_t seed, Verdict& verdict) {
+  image.record(true);
   image.settle();
   {
     sim::SimIo io(image, seed, {});
@@ -329,7 +357,12 @@ void Trial::enumerate(Verdict& verdict, size_t budget, uint64_t states_max) {
   std::unordered_set<uint64_t> seen;
   Prng prng(seed_ ^ 0x5eed);
   const uint64_t before = verdict.crash_states;
-  for (const size_t moment : crash.moments()) {
+  // Every moment while the budget lasts, else moments drawn evenly from the whole life: space and slots are
+  // recycled late in it.
+  const std::vector<size_t> moments = crash.moments();
+  const uint64_t wanted = std::max<uint64_t>(1, states_max / budget);
+  for (const size_t moment : moments) {
+    if (prng.below(moments.size()) >= wanted) continue;
     crash.move_to(moment);
     ++verdict.moments;
     const uint64_t mark = crash.last_mark();

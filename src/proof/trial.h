@@ -22,12 +22,14 @@ namespace firn::proof {
 struct TrialShape {
   uint64_t clients = 3;
   uint64_t steps = 30;          // Requests of each client.
+  uint64_t empty_one_in = 12;   // How often it discards all of them.
   uint64_t spot_grains = 12;    // Each client works on four spots of so many grains.
   uint64_t flush_one_in = 6;
   uint64_t pool_blocks = 8;
   uint64_t journal_bytes = 256 * kKiB;
   uint64_t disk_bytes = 64 * kMiB;
   bool background = true;       // Ticker, home writer, formatter run too.
+  bool recycle = false;         // Begins by filling and emptying storage blocks by a script.
   bool change_catalog = true;   // A second disk comes and goes, another is resized.
 
   // A shape of its own for each seed: small pools and rings recycle their space, one client empties whole
@@ -35,11 +37,12 @@ struct TrialShape {
   static TrialShape of(uint64_t seed) {
     const bool alone = seed % 4 == 1;
     return {.clients = alone ? uint64_t{1} : 2 + seed % 3,
-            .steps = alone ? uint64_t{60} : 30,
+            .steps = alone ? uint64_t{160} : 30,
+            .empty_one_in = alone ? uint64_t{6} : 12,
             .spot_grains = alone ? uint64_t{56} : 12,
             .flush_one_in = alone ? uint64_t{30} : 6,
             .pool_blocks = (alone ? 1 + seed / 4 % 2 : 2 + seed % 2),
-            .journal_bytes = (seed % 3 == 0 ? 256 : 64) * kKiB,
+            .journal_bytes = (alone || seed % 3 == 0 ? 256 : 64) * kKiB,
             .background = !alone && seed % 5 != 0};
   }
 };
@@ -79,6 +82,10 @@ class Trial {
   void leave_junk(Io& io, disk::Disks& disks) const;
   void client(Io& io, uint64_t which, BlockDevice& disk);
   void one_request(Io& io, uint64_t which, BlockDevice& disk, Prng& prng);
+  enum class Kind : uint8_t { write, zero, discard };
+  void request(Io& io, BlockDevice& disk, Kind kind, Range range, bool fua);
+  void flush(Io& io, BlockDevice& disk);
+  void recycle(Io& io, BlockDevice& disk);
   void empty_all(Io& io, uint64_t which, BlockDevice& disk);
   uint64_t spot_of(uint64_t which, uint64_t spot) const;
   void catalog_client(Io& io, class CatalogDriver& driver);

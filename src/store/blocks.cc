@@ -14,7 +14,7 @@ using format::kBlocksPerPage;
 Blocks::Blocks(PageStore& pages, PageRef root, File& data)
     : pages_(pages),
       data_(data),
-      table_(pages, std::move(root), offsetof(format::PoolRoot, block_table),
+      table_(pages, std::move(root), offset_of(format::Tree::block_table),
              PageKind::block_table) {}
 
 BlockEntry Blocks::entry_of(const PageRef& page, BlockNo block) const {
@@ -195,7 +195,7 @@ Result<OpenBlock> Blocks::take_holes(Io& io, uint32_t family) {
   for (size_t i = 0; i < summaries_.size(); ++i) {
     const BlockNo block = (hole_hint_ + i) % summaries_.size();
     Summary& summary = summaries_[block];
-    if (summary.state != BlockState::allocated || summary.family != family || summary.taken ||
+    if (summary.state != BlockState::allocated || summary.family != family || summary.held() ||
         summary.freeing || summary.used == kBlockGrains) {
       continue;
     }
@@ -215,7 +215,7 @@ Result<OpenBlock> Blocks::take_holes(Io& io, uint32_t family) {
 Result<OpenBlock> Blocks::reopen(Io& io, BlockNo block, uint32_t family) {
   if (block >= summaries_.size()) return OpenBlock{};
   Summary& summary = summaries_[block];
-  if (summary.state != BlockState::allocated || summary.family != family || summary.taken ||
+  if (summary.state != BlockState::allocated || summary.family != family || summary.held() ||
       summary.used == kBlockGrains ||
       std::any_of(freed_grains_.begin(), freed_grains_.end(),
                   [&](const Freed& freed) { return freed.block == block; })) {
@@ -244,9 +244,15 @@ void Blocks::give_back(const OpenBlock& open) {
   Summary& summary = summaries_[open.block];
   CHECK(summary.taken && !summary.freeing);
   summary.taken = false;
-  const auto unsettled =
-      std::find_if(freed_grains_.rbegin(), freed_grains_.rend(),
-                   [&](const Freed& freed) { return freed.block == open.block; });
+  release(open.block);
+}
+
+// A block that nobody holds any more goes where its state belongs.
+void Blocks::release(BlockNo block) {
+  Summary& summary = summaries_[block];
+  if (summary.held()) return;
+  const auto unsettled = std::find_if(freed_grains_.rbegin(), freed_grains_.rend(),
+                                      [&](const Freed& freed) { return freed.block == block; });
   if (summary.state == BlockState::raw && unsettled != freed_grains_.rend()) {
     count(summary, -1);
     summary.freeing = true;  // S3: it emptied in its layer's hand, and that is not durable yet.
@@ -254,7 +260,14 @@ void Blocks::give_back(const OpenBlock& open) {
     freeing_.push_back(*unsettled);
     return;
   }
-  list(open.block);
+  list(block);
+}
+
+void Blocks::uncarve(GrainRun run) {
+  Summary& summary = summaries_[run.block()];
+  CHECK(summary.carved >= run.count);
+  summary.carved = static_cast<uint16_t>(summary.carved - run.count);
+  release(run.block());
 }
 
 GrainRun Blocks::carve(OpenBlock& open, uint32_t wanted) {
@@ -272,6 +285,8 @@ GrainRun Blocks::carve(OpenBlock& open, uint32_t wanted) {
     open.free[at / 64] &= ~bit;
     ++run.count;
   }
+  Summary& summary = summaries_[open.block];
+  summary.carved = static_cast<uint16_t>(summary.carved + run.count);
   return run;
 }
 
@@ -300,6 +315,7 @@ void Blocks::mark_used(const PageRef& page, GrainRun run, uint32_t family) {
   entry.used = summary.used;
   count(summary, 1);
   put_entry(page, block, entry);
+  uncarve(run);
 }
 
 void Blocks::mark_free(const PageRef& page, uint64_t grain) {
@@ -320,7 +336,7 @@ void Blocks::mark_free(const PageRef& page, uint64_t grain) {
     entry.family = 0;
     summary.state = BlockState::raw;
     summary.family = 0;
-    if (!summary.taken) {  // A block that a layer is filling stays with it.
+    if (!summary.held()) {  // A block that a layer is filling stays with it.
       summary.freeing = true;
       freeing_.push_back({block, id});
     }

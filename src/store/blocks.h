@@ -11,6 +11,8 @@
 //  S2  allocated + freeing + raw + ready + bad == capacity, at every moment between two waits.
 //  S3  Nothing freed is given out before its freeing is durable: a crash must not leave two owners.
 //  S4  Freeing does no I/O on data: its cost does not depend on how much is freed.
+//  S6  A block is free, or offered for its holes, only when nobody fills it and no carved grain of it is
+//      still on its way to being used: in memory the last writes of a full block look like holes.
 //  S5  A take formats only when no READY block is there, and then only the block it takes.
 #pragma once
 
@@ -78,8 +80,10 @@ class Blocks {
   Result<OpenBlock> reopen(Io& io, BlockNo block, uint32_t family);
   // Woken whenever space was taken: the formatter's cue.
   WaitList& taken() { return taken_; }
-  // Up to `wanted` grains side by side, taken out of `open`; count 0 when it is empty.
-  static GrainRun carve(OpenBlock& open, uint32_t wanted);
+  // Up to `wanted` grains side by side, taken out of `open`; count 0 when it is empty. They are the caller's
+  // until mark_used or uncarve, also after the block was handed back (S6).
+  GrainRun carve(OpenBlock& open, uint32_t wanted);
+  void uncarve(GrainRun run);
 
   // The page with the block's entry, made if need be. The caller holds an admission.
   Result<PageRef> pin(Io& io, BlockNo block);
@@ -108,7 +112,10 @@ class Blocks {
     bool taken = false;  // In somebody's hand: being formatted or filled for the first time.
     bool freeing = false;
     uint16_t used = 0;
+    uint16_t carved = 0;     // Handed out, not yet used.
     uint32_t family = 0;
+
+    bool held() const { return taken || carved > 0; }  // S6
   };
   struct Freed {
     BlockNo block;
@@ -119,6 +126,7 @@ class Blocks {
   void put_entry(const PageRef& page, BlockNo block, const format::BlockEntry& entry);
   void count(const Summary& summary, int64_t by);
   void list(BlockNo block);
+  void release(BlockNo block);
   Result<OpenBlock> open(Io& io, BlockNo block);
   Result<BlockNo> take_free(Io& io);
   Result<BlockNo> format_raw(Io& io);
