@@ -12,7 +12,7 @@ using store::PageKind;
 Catalog::Catalog(store::Pool& pool)
     : pool_(pool),
       root_(pool.root()),
-      tree_(pool.pages(), pool.root(), offsetof(PoolRoot, catalog), PageKind::catalog) {}
+      tree_(pool.pages(), pool.root(), offset_of(format::Tree::catalog), PageKind::catalog) {}
 
 Result<void> Catalog::read_page(uint64_t index, const PageRef& page) {
   for (uint64_t i = 0; i < kRecordsPerPage; ++i) {

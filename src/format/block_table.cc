@@ -3,6 +3,7 @@
 
 #include <bit>
 
+#include "format/catalog.h"
 #include "format/page.h"
 
 namespace firn::format {
@@ -48,6 +49,25 @@ bool possible(const TreeRoot& tree, uint64_t groups) {
   return page != kRootPage && page < groups * kGroupPages && !is_info_page(page);
 }
 
+Result<void> check_trees(const PoolRoot& root) {
+  for (size_t i = 0; i < kTrees; ++i) {
+    const TreeRoot& tree = root.trees[i];
+    if (i >= kTreesKnown) {
+      if (all_zero(view_of(tree))) continue;
+      return fail(Errc::too_new, "pool root: tree {} is in use, unknown to this version", i);
+    }
+    if (!possible(tree, root.groups)) {
+      return fail(Errc::corrupt, "pool root: tree {} begins at page {}, level {}", i,
+                  tree.page.get(), static_cast<unsigned>(tree.level));
+    }
+  }
+  const PageNo table = root.tree(Tree::block_table).page;
+  if (table != kNoPage && table == root.tree(Tree::catalog).page) {
+    return fail(Errc::corrupt, "pool root: block table and catalog both begin at page {}", table);
+  }
+  return ok;
+}
+
 }  // namespace
 
 Result<PoolRoot> decode_pool_root(View content) {
@@ -60,17 +80,9 @@ Result<PoolRoot> decode_pool_root(View content) {
     return fail(Errc::corrupt, "pool root: {} blocks and {} groups cannot be", root.blocks.get(),
                 root.groups.get());
   }
-  for (const TreeRoot& tree : {root.block_table, root.catalog}) {
-    if (!possible(tree, root.groups)) {
-      return fail(Errc::corrupt, "pool root: a tree begins at page {}, level {}", tree.page.get(),
-                  static_cast<unsigned>(tree.level));
-    }
-  }
-  if (root.block_table.page != kNoPage && root.block_table.page == root.catalog.page) {
-    return fail(Errc::corrupt, "pool root: block table and catalog both begin at page {}",
-                root.catalog.page.get());
-  }
-  if (root.catalog_records > kCatalogRecordsMax || root.next_family == 0 || root.next_layer == 0) {
+  TRY(check_trees(root));
+  if (root.catalog_records > kCatalogRecordsMax || root.next_family == 0 || root.next_layer == 0 ||
+      root.next_family > kFamiliesReserved) {
     return fail(Errc::corrupt, "pool root: {} catalog records, next family {}, next layer {}",
                 root.catalog_records.get(), root.next_family.get(), root.next_layer.get());
   }

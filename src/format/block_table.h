@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "base/bytes.h"
@@ -46,22 +47,35 @@ struct TreeRoot {
   std::byte level{};  // 0: `page` is a leaf; n: an index page of level n.
   std::array<std::byte, 7> reserved{};
 };
+enum class Tree : uint8_t {
+  block_table = 0,  // By block / 64.
+  catalog = 1,      // By record / 8.
+  // 2 to 15: reserved for the deduplication table, change logs, tier and archive.
+};
+inline constexpr size_t kTrees = 16;
+inline constexpr size_t kTreesKnown = 2;
 struct PoolRoot {
   le64 magic;
-  le64 blocks;           // Capacity in storage blocks.
-  le64 groups;           // Page groups that `meta` has.
-  TreeRoot block_table;  // By block / 64.
-  TreeRoot catalog;      // By record / 8.
-  le64 catalog_records;  // Slots in use or once used: the catalog's length.
-  le32 next_family;
-  le32 next_layer;
-  std::array<std::byte, 4024> reserved{};
+  le64 blocks;                           // Capacity in storage blocks.
+  le64 groups;                           // Page groups that `meta` has.
+  std::array<TreeRoot, kTrees> trees{};  // By Tree.
+  le64 catalog_records;                  // Slots in use or once used: the catalog's length.
+  le32 next_family;                      // kFamiliesReserved: all are given out.
+  le32 next_layer;                       // UINT32_MAX: all are given out.
+  std::array<std::byte, 3800> reserved{};
+
+  TreeRoot& tree(Tree which) { return trees[static_cast<size_t>(which)]; }
+  const TreeRoot& tree(Tree which) const { return trees[static_cast<size_t>(which)]; }
 };
+constexpr size_t offset_of(Tree which) {
+  return offsetof(PoolRoot, trees) + static_cast<size_t>(which) * sizeof(TreeRoot);
+}
 static_assert(OnDisk<PoolRoot, kPageBytes>);
 inline constexpr uint64_t kPoolRootMagic = 0x544f4f524e524946;  // "FIRNROOT"
 inline constexpr uint64_t kBlocksMax = uint64_t{1} << 36;       // 64 PiB: what a GrainNo reaches.
 inline constexpr uint64_t kCatalogRecordsMax = uint64_t{1} << 32;
 
+// Errc::too_new when a reserved tree is in use, else Errc::corrupt.
 Result<PoolRoot> decode_pool_root(View content);
 
 }  // namespace firn::format

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "format/block_table.h"
+#include "format/catalog.h"
 #include "format/inspect.h"
 #include "format/page.h"
 
@@ -45,8 +46,11 @@ void pool_root(Bytes content) {
   CHECK(root->groups >= 1 && root->groups * kGroupPages <= kPageNoMax + 1);
   CHECK(root->catalog_records <= kCatalogRecordsMax);
   CHECK(root->next_family != 0 && root->next_layer != 0);
-  believe(root->block_table, root->groups);
-  believe(root->catalog, root->groups);
+  for (size_t i = 0; i < kTrees; ++i) {
+    believe(root->trees[i], root->groups);
+    CHECK(i < kTreesKnown || all_zero(view_of(root->trees[i])));
+  }
+  CHECK(root->next_family <= kFamiliesReserved);
 }
 
 }  // namespace

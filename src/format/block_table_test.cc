@@ -5,6 +5,7 @@
 
 #include <bit>
 
+#include "format/catalog.h"
 #include "format/format_test_util.h"
 
 namespace firn::format {
@@ -140,11 +141,13 @@ PoolRoot random_root(Prng& prng) {
     at.page = page;
     at.level = static_cast<std::byte>(prng.below(kLevelMax + 1));
   };
-  tree(root.block_table, 2 + prng.below(254));
-  tree(root.catalog, (root.groups - 1) * kGroupPages + 255);
-  if (root.block_table.page == root.catalog.page) root.catalog = {};
+  tree(root.tree(Tree::block_table), 2 + prng.below(254));
+  tree(root.tree(Tree::catalog), (root.groups - 1) * kGroupPages + 255);
+  if (root.tree(Tree::block_table).page == root.tree(Tree::catalog).page) {
+    root.tree(Tree::catalog) = {};
+  }
   root.catalog_records = prng.below(kCatalogRecordsMax + 1);
-  root.next_family = static_cast<uint32_t>(1 + prng.below(UINT32_MAX));
+  root.next_family = static_cast<uint32_t>(1 + prng.below(kFamiliesReserved));
   root.next_layer = static_cast<uint32_t>(1 + prng.below(UINT32_MAX));
   return root;
 }
@@ -172,29 +175,32 @@ TEST(PoolRoot, what_cannot_be_is_refused) {
            Case{"0 groups", [](PoolRoot& r) { r.groups = 0; }},
            Case{"groups", [](PoolRoot& r) { r.groups = kPageNoMax / kGroupPages + 1; }},
            Case{"groups", [](PoolRoot& r) { r.groups = UINT64_MAX; }},
-           Case{"at page 256", [](PoolRoot& r) { r.catalog.page = 256; }},
-           Case{"at page 1,", [](PoolRoot& r) { r.catalog.page = kRootPage; }},
-           Case{"at page 770", [](PoolRoot& r) { r.block_table.page = 770; }},
-           Case{"level 5", [](PoolRoot& r) { r.block_table.level = std::byte{5}; }},
+           Case{"at page 256", [](PoolRoot& r) { r.tree(Tree::catalog).page = 256; }},
+           Case{"at page 1,", [](PoolRoot& r) { r.tree(Tree::catalog).page = kRootPage; }},
+           Case{"at page 770", [](PoolRoot& r) { r.tree(Tree::block_table).page = 770; }},
+           Case{"level 5", [](PoolRoot& r) { r.tree(Tree::block_table).level = std::byte{5}; }},
            Case{"at page 0, level 1",
                 [](PoolRoot& r) {
-                  r.catalog.page = 0;
-                  r.catalog.level = std::byte{1};
+                  r.tree(Tree::catalog).page = 0;
+                  r.tree(Tree::catalog).level = std::byte{1};
                 }},
-           Case{"a tree", [](PoolRoot& r) { r.catalog.reserved[6] = std::byte{1}; }},
-           Case{"both begin", [](PoolRoot& r) { r.catalog.page = r.block_table.page; }},
+           Case{"tree 1", [](PoolRoot& r) { r.tree(Tree::catalog).reserved[6] = std::byte{1}; }},
+           Case{"both begin",
+                [](PoolRoot& r) { r.tree(Tree::catalog).page = r.tree(Tree::block_table).page; }},
            Case{"catalog records", [](PoolRoot& r) { r.catalog_records = UINT64_MAX; }},
            Case{"next family 0", [](PoolRoot& r) { r.next_family = 0; }},
+           Case{"next family 4294967041",
+                [](PoolRoot& r) { r.next_family = kFamiliesReserved + 1; }},
            Case{"next layer 0", [](PoolRoot& r) { r.next_layer = 0; }},
            Case{"reserved", [](PoolRoot& r) { r.reserved[0] = std::byte{1}; }},
-           Case{"reserved", [](PoolRoot& r) { r.reserved[4023] = std::byte{1}; }},
+           Case{"reserved", [](PoolRoot& r) { r.reserved[3799] = std::byte{1}; }},
        }) {
     PoolRoot root;
     root.magic = kPoolRootMagic;
     root.blocks = 64;
     root.groups = 3;
-    root.block_table.page = 2;
-    root.catalog.page = 300;
+    root.tree(Tree::block_table).page = 2;
+    root.tree(Tree::catalog).page = 300;
     root.next_family = root.next_layer = 1;
     ASSERT_TRUE(decode_pool_root(view_of(root)));
     each.change(root);

@@ -21,39 +21,49 @@ void append(std::string& tail, uint16_t tag, std::string_view value) {
   tail.append(value);
 }
 
-Result<void> decode_tail(View tail, Named& named) {
+// Walks a tail's fields. `take(tag, value)` says whether it knows the tag, or what is wrong with it.
+// Unknown odd tags are refused here; unknown even ones are the caller's to keep.
+template <class Take>
+Result<void> walk_tail(View tail, const std::string& whose, Take&& take) {
   while (!tail.empty()) {
     if (tail.size() < sizeof(TagHead)) {
-      return fail(Errc::corrupt, "catalog: record '{}' ends in a tag", named.name);
+      return fail(Errc::corrupt, "catalog: record '{}' ends in a tag", whose);
     }
     const auto head = load<TagHead>(tail);
-    const View whole = tail.first(std::min(tail.size(), sizeof(TagHead) + head.length));
-    if (whole.size() < sizeof(TagHead) + head.length) {
-      return fail(Errc::corrupt, "catalog: record '{}': tag {} is longer than the record",
-                  named.name, head.tag.get());
+    if (tail.size() < sizeof(TagHead) + head.length) {
+      return fail(Errc::corrupt, "catalog: record '{}': tag {} is longer than the record", whose,
+                  head.tag.get());
     }
-    tail = tail.subspan(whole.size());
     std::string value(head.length, '\0');
-    std::memcpy(value.data(), whole.data() + sizeof(TagHead), head.length);
+    std::memcpy(value.data(), tail.data() + sizeof(TagHead), head.length);
+    tail = tail.subspan(sizeof(TagHead) + head.length);
     if (head.tag == 0) {
-      return fail(Errc::corrupt, "catalog: record '{}': a field without a tag", named.name);
+      return fail(Errc::corrupt, "catalog: record '{}': a field without a tag", whose);
     }
-    if (head.tag == kTagSetting) {
-      const size_t split = value.find('\0');
-      if (split == std::string::npos || split == 0) {
-        return fail(Errc::corrupt, "catalog: record '{}': a setting without a key", named.name);
-      }
-      if (!named.settings.emplace(value.substr(0, split), value.substr(split + 1)).second) {
-        return fail(Errc::corrupt, "catalog: record '{}': a setting is there twice", named.name);
-      }
-    } else if (head.tag % 2 != 0) {
+    const bool known = TRY(take(head.tag.get(), value));
+    if (!known && head.tag % 2 != 0) {
       return fail(Errc::too_new, "catalog: record '{}' has field {}, unknown to this version",
-                  named.name, head.tag.get());
-    } else {
-      append(named.unknown, head.tag, value);
+                  whose, head.tag.get());
     }
   }
   return ok;
+}
+
+Result<void> decode_tail(View tail, Named& named) {
+  return walk_tail(tail, named.name, [&](uint16_t tag, const std::string& value) -> Result<bool> {
+    if (tag != kTagSetting) {
+      append(named.unknown, tag, value);
+      return false;
+    }
+    const size_t split = value.find('\0');
+    if (split == std::string::npos || split == 0) {
+      return fail(Errc::corrupt, "catalog: record '{}': a setting without a key", named.name);
+    }
+    if (!named.settings.emplace(value.substr(0, split), value.substr(split + 1)).second) {
+      return fail(Errc::corrupt, "catalog: record '{}': a setting is there twice", named.name);
+    }
+    return true;
+  });
 }
 
 bool unused_is_zero(const NameRecord& record) {
@@ -143,14 +153,20 @@ Result<LayerRecord> decode_layer(View bytes) {
                 static_cast<unsigned>(record.version));
   }
   const auto state = static_cast<LayerState>(record.state);
-  if (record.layer == 0 || record.family == 0 || record.parent == record.layer ||
-      record.bytes > kDiskBytesMax || static_cast<uint8_t>(record.root_level) >= kLevelMax ||
+  if (record.layer == 0 || record.family == 0 || record.family >= kFamiliesReserved ||
+      record.parent == record.layer || record.bytes > kDiskBytesMax ||
+      static_cast<uint8_t>(record.root_level) >= kLevelMax ||
       (state != LayerState::live && state != LayerState::frozen && state != LayerState::dropping) ||
-      !all_zero(record.reserved)) {
+      !all_zero(record.reserved) || record.tail_bytes > record.tail.size() ||
+      !all_zero(
+          View(record.tail).subspan(std::min<size_t>(record.tail_bytes, record.tail.size())))) {
     return fail(Errc::corrupt, "catalog: layer {} of family {} is impossible", record.layer.get(),
                 record.family.get());
   }
   TRY(decode_index_entry(record.root));
+  TRY(walk_tail(View(record.tail).first(record.tail_bytes),
+                fmt::format("layer {}", record.layer.get()),
+                [](uint16_t, const std::string&) -> Result<bool> { return false; }));
   return record;
 }
 

@@ -18,6 +18,9 @@ namespace firn::format {
 inline constexpr uint64_t kRecordsPerPage = 8;
 inline constexpr size_t kRecordBytes = 512;
 inline constexpr size_t kNameBytesMax = 128;
+// Families from here on belong to the pool's own helpers (deduplication, tier, archive), never to a
+// layer.
+inline constexpr uint32_t kFamiliesReserved = 0xffffff00;
 
 enum class RecordKind : uint8_t { free = 0, disk = 1, layer = 2, snapshot = 3 };
 
@@ -42,7 +45,9 @@ struct LayerRecord {
   le64 own_pages;   // Map and index pages that this layer owns.
   le64 created_ns;
   le64 open_block;  // Block it was filling, + 1; 0 none. A hint: verified before use.
-  std::array<std::byte, 448> reserved{};
+  le16 tail_bytes;  // Of `tail` in use.
+  std::array<std::byte, 6> reserved{};
+  std::array<std::byte, 440> tail{};  // Tagged fields, as in NameRecord. None is known yet.
 };
 static_assert(OnDisk<LayerRecord, kRecordBytes>);
 

@@ -33,6 +33,8 @@ void layer(View record) {
   CHECK(layer->layer != 0 && layer->family != 0 && layer->parent != layer->layer);
   CHECK(layer->bytes <= kDiskBytesMax && static_cast<int>(layer->root_level) < kLevelMax);
   CHECK(decode_index_entry(layer->root));
+  CHECK(layer->family < kFamiliesReserved && layer->tail_bytes <= layer->tail.size());
+  CHECK(std::ranges::equal(view_of(*layer), record.first(kRecordBytes)), "kept verbatim");
 }
 
 }  // namespace

@@ -262,7 +262,16 @@ TEST(Catalog, layers) {
            Case{"layer 5", Errc::corrupt, [](L& l) { l.bytes = kDiskBytesMax + 1; }},
            Case{"layer 5", Errc::corrupt, [](L& l) { l.bytes = UINT64_MAX; }},
            Case{"layer 5", Errc::corrupt, [](L& l) { l.reserved[0] = std::byte{1}; }},
-           Case{"layer 5", Errc::corrupt, [](L& l) { l.reserved[447] = std::byte{1}; }},
+           Case{"layer 5", Errc::corrupt, [](L& l) { l.reserved[5] = std::byte{1}; }},
+           Case{"layer 5", Errc::corrupt, [](L& l) { l.family = kFamiliesReserved; }},
+           Case{"layer 5", Errc::corrupt, [](L& l) { l.family = UINT32_MAX; }},
+           Case{"layer 5", Errc::corrupt, [](L& l) { l.tail[439] = std::byte{1}; }},
+           Case{"layer 5", Errc::corrupt, [](L& l) { l.tail_bytes = 441; }},
+           Case{"layer 5", Errc::corrupt, [](L& l) { l.tail_bytes = 65535; }},
+           Case{"ends in a tag", Errc::corrupt, [](L& l) { l.tail_bytes = 3; }},
+           Case{"without a tag", Errc::corrupt, [](L& l) { l.tail_bytes = 4; }},
+           Case{"longer", Errc::corrupt, [](L& l) { l.tail_bytes = 4, l.tail[2] = std::byte{1}; }},
+           Case{"field 3", Errc::too_new, [](L& l) { l.tail_bytes = 4, l.tail[0] = std::byte{3}; }},
            Case{"index entry", Errc::corrupt, [](L& l) { l.root = 256; }},
            Case{"index entry", Errc::corrupt, [](L& l) { l.root = uint64_t{1} << 63; }},
        }) {
@@ -270,6 +279,16 @@ TEST(Catalog, layers) {
     each.change(layer);
     expect_error(decode_layer(view_of(layer)), each.code, each.text);
   }
+}
+
+TEST(Catalog, unknown_even_fields_of_a_layer_are_kept) {
+  LayerRecord layer = some_layer();
+  const std::string_view fields("\x08\x00\x03\x00new\xfe\xff\x00\x00", 11);
+  layer.tail_bytes = static_cast<uint16_t>(fields.size());
+  std::memcpy(layer.tail.data(), fields.data(), fields.size());
+  const auto decoded = decode_layer(view_of(layer));
+  ASSERT_TRUE(decoded) << text_of(decoded.error());
+  EXPECT_TRUE(same(view_of(*decoded), view_of(layer)));
 }
 
 TEST(Catalog, kinds) {

@@ -220,10 +220,10 @@ TEST(Golden, pool_root) {
   EXPECT_EQ(root->magic, kPoolRootMagic);
   EXPECT_EQ(root->blocks, 64U);
   EXPECT_EQ(root->groups, 2U);
-  EXPECT_EQ(root->block_table.page, 257U);
-  EXPECT_EQ(root->block_table.level, std::byte{0});
-  EXPECT_EQ(root->catalog.page, 2U);
-  EXPECT_EQ(root->catalog.level, std::byte{1});
+  EXPECT_EQ(root->tree(Tree::block_table).page, 257U);
+  EXPECT_EQ(root->tree(Tree::block_table).level, std::byte{0});
+  EXPECT_EQ(root->tree(Tree::catalog).page, 2U);
+  EXPECT_EQ(root->tree(Tree::catalog).level, std::byte{1});
   EXPECT_EQ(root->catalog_records, 9U);
   EXPECT_EQ(root->next_family, 4U);
   EXPECT_EQ(root->next_layer, 6U);
@@ -231,6 +231,7 @@ TEST(Golden, pool_root) {
            Bad{"magic", Errc::corrupt, "magic"},
            Bad{"blocks", Errc::corrupt, "blocks"},
            Bad{"tree", Errc::corrupt, "at page 512"},
+           Bad{"too-new", Errc::too_new, "tree 2"},
            Bad{"reserved", Errc::corrupt, "reserved"},
        }) {
     const Blob page = golden(fmt::format("pool_root-v1-bad-{}.bin", bad.name), kPageBytes);
@@ -262,6 +263,8 @@ TEST(Golden, micro_journal) {
   EXPECT_EQ(header.parts, 1);
   EXPECT_EQ(header.commit_id, 41U);
   EXPECT_EQ(header.epoch, 7U);
+  EXPECT_EQ(header.flags, kSlotDense);
+  EXPECT_EQ(header.oldest_needed, 39U);
   EXPECT_EQ(header.payload_bytes, 72U);
   Lines lines;
   ASSERT_TRUE(walk_records(View(slot).subspan(64, header.payload_bytes), lines));
@@ -293,6 +296,8 @@ TEST(Golden, bad_micro_journals) {
   EXPECT_EQ(state_of("length"), SlotState::nothing);
   EXPECT_EQ(state_of("part"), SlotState::nothing);
   EXPECT_EQ(state_of("epoch"), SlotState::nothing);
+  EXPECT_EQ(state_of("flags"), SlotState::too_new);
+  EXPECT_EQ(state_of("needed"), SlotState::nothing);
   EXPECT_EQ(state_of("torn"), SlotState::nothing);
   ASSERT_EQ(state_of("run"), SlotState::valid) << "its seal is right, its records are not";
   Lines lines;
@@ -301,6 +306,12 @@ TEST(Golden, bad_micro_journals) {
           View(golden("micro_journal-v1-bad-run.bin", 512)).subspan(64, header.payload_bytes),
           lines),
       Errc::corrupt, "page 261: a run of 255 words at 9");
+  ASSERT_EQ(state_of("type"), SlotState::valid);
+  expect_error(
+      walk_records(
+          View(golden("micro_journal-v1-bad-type.bin", 512)).subspan(64, header.payload_bytes),
+          lines),
+      Errc::too_new, "type 1");
 }
 
 TEST(Golden, catalog) {
@@ -338,6 +349,8 @@ TEST(Golden, catalog) {
   EXPECT_EQ(live->own_pages, 2U);
   EXPECT_EQ(live->created_ns, kCreated);
   EXPECT_EQ(live->open_block, 1U);
+  EXPECT_EQ(live->tail_bytes, 7U);
+  EXPECT_TRUE(same(view_of(*live), record(1))) << "with the field that nobody knows";
   const auto frozen = decode_layer(record(3));
   ASSERT_TRUE(frozen) << text_of(frozen.error());
   EXPECT_EQ(frozen->state, static_cast<std::byte>(LayerState::frozen));
@@ -362,6 +375,8 @@ TEST(Golden, bad_catalog_records) {
   }
   expect_error(kind_of_record(record("kind")), Errc::too_new, "kind 4");
   expect_error(decode_layer(record("layer")), Errc::corrupt, "family 0");
+  expect_error(decode_layer(record("layer-odd")), Errc::too_new, "field 3");
+  expect_error(decode_layer(record("family")), Errc::corrupt, "family 4294967040");
   expect_error(decode_layer(record("state")), Errc::corrupt, "layer 5");
   expect_error(decode_layer(record("version")), Errc::too_new, "version 2");
 }

@@ -153,8 +153,13 @@ void inspect_pool_root(Paper& paper, View bytes) {
   const auto root = load<PoolRoot>(bytes);
   paper.field("blocks", "{}", root.blocks.get());
   paper.field("groups", "{}", root.groups.get());
-  inspect_tree(paper, "block table", root.block_table);
-  inspect_tree(paper, "catalog", root.catalog);
+  inspect_tree(paper, "block table", root.tree(Tree::block_table));
+  inspect_tree(paper, "catalog", root.tree(Tree::catalog));
+  for (size_t i = kTreesKnown; i < kTrees; ++i) {
+    if (!all_zero(view_of(root.trees[i]))) {
+      inspect_tree(paper, fmt::format("tree {}", i), root.trees[i]);
+    }
+  }
   paper.field("catalog records", "{}", root.catalog_records.get());
   paper.field("next family", "{}", root.next_family.get());
   paper.field("next layer", "{}", root.next_layer.get());
@@ -217,6 +222,7 @@ void inspect_layer(Paper& paper, const LayerRecord& layer) {
   paper.field("own", "{} grains, {} pages", layer.own_grains.get(), layer.own_pages.get());
   paper.field("created", "{} ns", layer.created_ns.get());
   if (layer.open_block != 0) paper.field("open block", "{}", layer.open_block - 1);
+  if (layer.tail_bytes != 0) paper.field("unknown fields", "{} bytes", layer.tail_bytes.get());
 }
 
 void inspect_record(Paper& paper, size_t number, View record) {
@@ -303,6 +309,8 @@ void inspect_slot(Paper& paper, View bytes, const InspectContext& context) {
   paper.field("commit id", "{}", header.commit_id.get());
   paper.field("epoch", "{}", epoch);
   paper.field("part", "{} of {}", header.part.get(), header.parts.get());
+  paper.field("needs from", "{}{}", header.oldest_needed.get(),
+              (header.flags & kSlotDense) != 0 ? ", dense" : "");
   paper.field("payload", "{} bytes, crc {:08x}", header.payload_bytes.get(),
               header.payload_crc.get());
   if (state != SlotState::valid) return;

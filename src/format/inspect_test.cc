@@ -14,9 +14,9 @@ Uuid golden_uuid() {
   return uuid;
 }
 
-constexpr Artifact kAll[] = {Artifact::superblock, Artifact::info_page,   Artifact::pool_root,
-                             Artifact::index_page, Artifact::block_page,  Artifact::catalog_page,
-                             Artifact::map_page,   Artifact::journal_slot};
+constexpr Artifact kAll[] = {Artifact::superblock, Artifact::info_page,    Artifact::pool_root,
+                             Artifact::index_page, Artifact::block_page,   Artifact::catalog_page,
+                             Artifact::map_page,   Artifact::journal_slot, Artifact::data_label};
 
 TEST(Inspect, names) {
   for (const Artifact artifact : kAll) {
@@ -129,6 +129,7 @@ record +1: good (layer)
   own              8 grains, 2 pages
   created          1700000000123456789 ns
   open block       0
+  unknown fields   7 bytes
 record +3: good (layer)
   layer            4, frozen
   family           3

@@ -7,6 +7,7 @@ namespace firn::format {
 
 void seal(const Uuid& uuid, SlotHeader& header, View payload) {
   CHECK(header.commit_id != 0 && header.part < header.parts && header.parts <= kSlotPartsMax);
+  CHECK(header.oldest_needed != 0 && header.oldest_needed <= header.commit_id);
   CHECK(!payload.empty());  // A part without bytes could not be told from a missing one.
   header.magic = kSlotMagic;
   header.version = 1;
@@ -23,11 +24,12 @@ SlotState read_slot(const Uuid& uuid, uint64_t epoch, View slot, SlotHeader& hea
       header.header_crc != crc32c(view_of(header).first(offsetof(SlotHeader, header_crc)), seed)) {
     return SlotState::nothing;
   }
-  if (header.version != 1 || header.reserved0 != 0 || header.reserved1 != 0 ||
-      header.reserved2 != 0 || header.reserved3 != 0 || header.reserved4 != 0) {
+  if (header.version != 1 || (header.flags & ~kSlotDense) != 0 || header.reserved0 != 0 ||
+      header.reserved1 != 0 || header.reserved2 != 0) {
     return SlotState::too_new;
   }
   if (header.commit_id == 0 || header.part >= header.parts || header.parts > kSlotPartsMax ||
+      header.oldest_needed == 0 || header.oldest_needed > header.commit_id ||
       header.payload_bytes == 0 || header.payload_bytes > slot.size() - sizeof(SlotHeader)) {
     return SlotState::nothing;
   }
@@ -43,6 +45,9 @@ Result<void> walk_records(View payload, RecordSink& sink) {
     }
     const auto record = load<PageRecord>(payload);
     payload = payload.subspan(sizeof(PageRecord));
+    if (const uint64_t type = record.page >> kRecordTypeShift; type != 0) {
+      return fail(Errc::too_new, "journal: a record of type {}, unknown to this version", type);
+    }
     if (record.page > kPageNoMax) {
       return fail(Errc::corrupt, "journal: a record of page {}, which cannot be",
                   record.page.get());

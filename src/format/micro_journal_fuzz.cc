@@ -56,6 +56,8 @@ void read(View slot) {
   SlotHeader header;
   if (read_slot(kUuid, kEpoch, slot, header) != SlotState::valid) return;
   CHECK(header.version == 1 && header.epoch == kEpoch && header.commit_id != 0);
+  CHECK(header.oldest_needed >= 1 && header.oldest_needed <= header.commit_id);
+  CHECK((header.flags & ~kSlotDense) == 0);
   CHECK(header.part < header.parts && header.parts <= kSlotPartsMax);
   CHECK(header.payload_bytes > 0 && header.payload_bytes <= slot.size() - sizeof header);
   walk(slot.subspan(sizeof header, header.payload_bytes));

@@ -28,6 +28,7 @@ Blob slot_with(SlotHeader header, View payload, size_t slot_bytes) {
 Blob some_slot(Prng& prng, size_t payload_bytes, size_t slot_bytes) {
   SlotHeader header;
   header.commit_id = 1 + prng.below(UINT64_MAX);
+  header.oldest_needed = header.commit_id;
   header.epoch = kEpoch;
   header.parts = static_cast<uint16_t>(1 + prng.below(kSlotPartsMax));
   header.part = static_cast<uint16_t>(prng.below(header.parts));
@@ -125,8 +126,11 @@ TEST(MicroJournal, hostile_headers_under_a_right_checksum) {
            Case{"reserved0", [](SlotHeader& h) { h.reserved0 = 1; }, SlotState::too_new},
            Case{"reserved1", [](SlotHeader& h) { h.reserved1 = 1; }, SlotState::too_new},
            Case{"reserved2", [](SlotHeader& h) { h.reserved2 = 1; }, SlotState::too_new},
-           Case{"reserved3", [](SlotHeader& h) { h.reserved3 = 1; }, SlotState::too_new},
-           Case{"reserved4", [](SlotHeader& h) { h.reserved4 = 1; }, SlotState::too_new},
+           Case{"unknown flag", [](SlotHeader& h) { h.flags = 2; }, SlotState::too_new},
+           Case{"dense", [](SlotHeader& h) { h.flags = kSlotDense; }, SlotState::valid},
+           Case{"needs none", [](SlotHeader& h) { h.oldest_needed = 0; }, SlotState::nothing},
+           Case{"needs a later one", [](SlotHeader& h) { h.oldest_needed = h.commit_id + 1; },
+                SlotState::nothing},
            Case{"new, but of another epoch",
                 [](SlotHeader& h) {
                   h.version = 2;
@@ -154,6 +158,7 @@ TEST(MicroJournal, a_chain_is_slots_under_one_id) {
   for (uint16_t part = 0; part < parts; ++part) {
     SlotHeader header;
     header.commit_id = 41;
+    header.oldest_needed = 40;
     header.epoch = kEpoch;
     header.part = part;
     header.parts = parts;
@@ -263,7 +268,10 @@ TEST(MicroJournal, hostile_lengths_are_refused_before_the_sink_sees_them) {
   };
   for (const Case& each : {
            Case{"cannot be", {.page = kPageNoMax + 1, .runs = 1}, {0, 1, 0}, Errc::corrupt},
-           Case{"cannot be", {.page = UINT64_MAX, .runs = 1}, {0, 1, 0}, Errc::corrupt},
+           Case{
+               "cannot be", {.page = (uint64_t{1} << 56) - 1, .runs = 1}, {0, 1, 0}, Errc::corrupt},
+           Case{"type 1,", {.page = uint64_t{1} << 56 | 3, .runs = 1}, {0, 1, 0}, Errc::too_new},
+           Case{"type 255", {.page = UINT64_MAX, .runs = 1}, {0, 1, 0}, Errc::too_new},
            Case{"flags", {.page = 1, .runs = 1, .flags = 2}, {0, 1, 0}, Errc::too_new},
            Case{"flags", {.page = 1, .runs = 1, .flags = 0xffff}, {0, 1, 0}, Errc::too_new},
            Case{"0 words", {.page = 1, .runs = 1}, {0, 0, 0}, Errc::corrupt},

@@ -9,8 +9,8 @@
 // waiting), flushes guest data (W2), writes the transaction (W3) and commits the journal (W4). A
 // home round (write_home) copies page images in the same stroke in which a commit takes changes, so
 // that the images are exactly what that commit makes durable (G2); it writes them after the commit
-// (W5). The next commit flushes `meta` beside the journal and frees the slots of all transactions
-// whose pages are home (W6).
+// (W5). The next commit flushes `meta` before it writes its own transaction, which says that those
+// before are not needed any more and so frees their slots (W6).
 //
 // A torn home write is harmless: every word in which the old and the new image differ belongs to a
 // transaction that is still in the ring, and replay puts it right before the checksum is looked at.
@@ -299,7 +299,9 @@ Result<void> PageStore::grow(Io& io) {
          ++i) {  // Written, so that a home write changes no file metadata.
       TRY(io.write(meta_, (groups_ + i) * zeroes.size(), zeroes.bytes()));
     }
+#ifndef FIRN_MUTANT_no_grow_flush
     TRY(io.flush(meta_));
+#endif
     const NoWait atom;
     for (uint64_t i = 0; i < more; ++i) add_group();
     Page* const root = lookup(format::kRootPage);
@@ -314,7 +316,9 @@ Result<void> PageStore::grow(Io& io) {
 // --- admission
 
 uint64_t PageStore::room() const {
-  const uint64_t free = journal_.free_slots() * journal_.payload_bytes_per_slot();
+  // One slot stays free for make_room().
+  const uint64_t slots = journal_.free_slots();
+  const uint64_t free = (slots > 0 ? slots - 1 : 0) * journal_.payload_bytes_per_slot();
   const uint64_t taken = pending_bytes_ + committing_bytes_ + admitted_bytes_;
   return free > taken ? free - taken : 0;
 }
@@ -330,8 +334,11 @@ Result<PageStore::Admission> PageStore::admit(Io& io, uint64_t bytes) {
   while (true) {
     TRY(fenced());
     if (room() >= bytes) break;
-    if (!quiet()) {
-      TRY(write_home(io));
+    if (!quiet() || journal_.in_flight_slots() > 1) {
+      ++room_wanted_;
+      const Result<void> done = write_home(io);
+      --room_wanted_;
+      TRY(done);
       continue;
     }
     if (admitted_bytes_ == 0) {
@@ -346,7 +353,7 @@ Result<PageStore::Admission> PageStore::admit(Io& io, uint64_t bytes) {
 }
 
 bool PageStore::quiet() const {
-  return changing_.empty() && dirty_.empty() && journal_.empty() && committing_bytes_ == 0;
+  return changing_.empty() && dirty_.empty() && !home_unflushed_ && committing_bytes_ == 0;
 }
 
 bool PageStore::wants_write_home() const {
@@ -457,18 +464,30 @@ Result<void> PageStore::flush_home(Io& io) {
   return io.flush(meta_);
 }
 
-Result<void> PageStore::write_transaction(Io& io, uint64_t id, View payload) {
+Result<void> PageStore::write_transaction(Io& io, uint64_t id, View payload,
+                                          uint64_t home_durable) {
   if (journal_.slots_for(payload.size()) > journal_.free_slots()) {
     return fail(Errc::no_space, "journal: a transaction of {} bytes found {} free slots",
                 payload.size(), journal_.free_slots());
   }
-  const uint64_t given = TRY(journal_.write(io, payload));
+  const uint64_t given = TRY(journal_.write(io, payload, home_durable));
   CHECK(given == id, "two committers");
   return ok;
 }
 
+// Only a transaction frees slots (J5). When the ring is short of them and nothing has changed, one
+// that says the old thing again does.
+void PageStore::make_room() {
+  if (!changing_.empty() || journal_.in_flight_slots() <= 1) return;
+  if (room_wanted_ == 0 && journal_.free_slots() >= journal_.slots() / 2) return;
+  Page* const root = lookup(format::kRootPage);
+  CHECK(root != nullptr && root->pins > 0, "the pool keeps its root pinned");
+  mark_changed(*root, 0, 1);
+}
+
 Result<void> PageStore::commit_once(Io& io) {
   TRY(fenced());
+  make_room();
   const uint64_t id = ids_.peek();
   const std::vector<std::byte> payload = take_changes(id);
   if (capture_wanted_ != nullptr) capture_oldest(*std::exchange(capture_wanted_, nullptr));
@@ -477,21 +496,21 @@ Result<void> PageStore::commit_once(Io& io) {
   journal_.applied(id - 1);
 #endif
   const uint64_t home_written = journal_.applied();
-  const bool frees = journal_.has_in_flight();
+  Result<void> done;
+#ifdef FIRN_MUTANT_no_home_flush
+  home_unflushed_ = false;
+#else
+  done = flush_home(io);  // W6
+#endif
 #ifdef FIRN_MUTANT_journal_before_data
-  Result<void> done = payload.empty() ? Result<void>() : write_transaction(io, id, payload);
+  if (done && !payload.empty()) done = write_transaction(io, id, payload, home_written);
   if (done) done = before_journal_(io);
 #else
-  Result<void> done = before_journal_(io);                                  // W2
-  if (done && !payload.empty()) done = write_transaction(io, id, payload);  // W3
+  if (done) done = before_journal_(io);                                                   // W2
+  if (done && !payload.empty()) done = write_transaction(io, id, payload, home_written);  // W3
 #endif
   committing_bytes_ = 0;
-  if (done && (frees || home_unflushed_)) {
-#ifndef FIRN_MUTANT_no_home_flush
-    done = flush_home(io);  // W6
-#endif
-  }
-  if (done && (!payload.empty() || frees)) done = journal_.commit(io, home_written);  // W4
+  if (done && !payload.empty()) done = journal_.commit(io);  // W4
   if (!done) {
     fence(done.error());
     io.wake(space_);

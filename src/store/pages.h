@@ -167,7 +167,7 @@ class PageStore {
   Result<void> write_all_home(Io& io);  // Until quiet(): the next open replays nothing.
   static constexpr size_t kRoundPages = 256;
   bool wants_write_home() const;
-  bool quiet() const;  // Nothing pending, nothing to write home, nothing in flight.
+  bool quiet() const;  // Nothing pending, and everything home and durable there.
   bool has_pending() const { return !changing_.empty(); }
   WaitList& work() { return work_; }      // Woken when quiet() ends.
   WaitList& urgent() { return urgent_; }  // Woken when wants_write_home() begins.
@@ -220,7 +220,8 @@ class PageStore {
   std::vector<std::byte> take_changes(uint64_t id);
   void emit(const Page& page, std::vector<std::byte>& payload) const;
   Result<void> commit_once(Io& io);
-  Result<void> write_transaction(Io& io, uint64_t id, View payload);
+  Result<void> write_transaction(Io& io, uint64_t id, View payload, uint64_t home_durable);
+  void make_room();
   Result<void> flush_home(Io& io);
   void capture_oldest(Capture& capture);
   Result<void> write_captured(Io& io, Capture& capture);
@@ -253,6 +254,7 @@ class PageStore {
   uint64_t pending_bytes_ = 0;     // Upper bound of the next payload.
   uint64_t committing_bytes_ = 0;  // Taken for a commit, not yet in slots.
   uint64_t admitted_bytes_ = 0;
+  uint64_t room_wanted_ = 0;  // Fibers that cannot be admitted until slots are freed.
   Capture* capture_wanted_ = nullptr;  // Filled by the next commit that begins.
   uint64_t taken_id_ = 0;              // Last commit whose changes are taken.
   uint64_t durable_id_ = 0;

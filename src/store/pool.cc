@@ -7,7 +7,8 @@
 //   W3  the transaction that maps the grain is written to the journal
 //   W4  the journal is flushed: the guest's flush may be acknowledged
 //   W5  changed pages are written home, later and together
-//   W6  `meta` is flushed beside a later W4; only then the journal slots are used again
+//   W6  `meta` is flushed before a later W3, which says so; after its W4 the journal slots are used
+//       again
 // A grain is mapped in memory after W1, so W3 never names a grain whose data is not covered by the
 // W2 before it. Opening runs: replay, home writes, flush, new epoch in both superblocks, and only
 // then work.
@@ -109,7 +110,7 @@ Result<void> Pool::Impl::open_files(Io& io) {
 
 Result<void> Pool::Impl::recover(Io& io) {
   TRY(check_label(io, *data, superblock.uuid));
-  const JournalShape shape{superblock.journal_slot_bytes, superblock.journal_slots, 0};
+  const JournalShape shape{superblock.journal_slot_bytes, superblock.journal_slots, 0, true};
   const auto transactions =
       TRY(find_transactions(io, *journal_region, shape, superblock.uuid, superblock.epoch));
   replayed = transactions.size();

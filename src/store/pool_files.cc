@@ -66,10 +66,9 @@ Result<void> write_superblock(Io& io, File& file, Superblock superblock) {
   for (uint16_t slot = 0; slot < format::kSuperblockCopies; ++slot) {
     const auto bytes = format::encode(superblock, slot);
     TRY(io.write(file, slot * format::kSuperblockStride, View(bytes)));
-#ifdef FIRN_MUTANT_superblock_no_flush
-    if (slot == 0) continue;
-#endif
+#ifndef FIRN_MUTANT_no_superblock_flush
     TRY(io.flush(file));
+#endif
   }
   return ok;
 }

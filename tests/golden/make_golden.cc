@@ -214,9 +214,9 @@ PoolRoot pool_root() {
   root.magic = kPoolRootMagic;
   root.blocks = 64;
   root.groups = 2;
-  root.block_table.page = 257;
-  root.catalog.page = 2;
-  root.catalog.level = std::byte{1};
+  root.tree(Tree::block_table).page = 257;
+  root.tree(Tree::catalog).page = 2;
+  root.tree(Tree::catalog).level = std::byte{1};
   root.catalog_records = 9;
   root.next_family = 4;
   root.next_layer = 6;
@@ -253,7 +253,8 @@ void make_tables() {
   };
   bad_root("magic", [](PoolRoot& r) { r.magic = kPoolRootMagic + 1; });
   bad_root("blocks", [](PoolRoot& r) { r.blocks = kBlocksMax + 1; });
-  bad_root("tree", [](PoolRoot& r) { r.block_table.page = 512; });
+  bad_root("tree", [](PoolRoot& r) { r.tree(Tree::block_table).page = 512; });
+  bad_root("too-new", [](PoolRoot& r) { r.trees[2].page = 3; });
   bad_root("reserved", [](PoolRoot& r) { r.reserved[0] = std::byte{1}; });
 }
 
@@ -279,6 +280,8 @@ SlotHeader slot_header(uint64_t id, uint16_t part, uint16_t parts) {
   header.epoch = 7;
   header.part = part;
   header.parts = parts;
+  header.flags = kSlotDense;
+  header.oldest_needed = 39;
   return header;
 }
 
@@ -323,11 +326,16 @@ void make_journal() {
   bad("length", [](SlotHeader& h) { h.payload_bytes = 449; });
   bad("part", [](SlotHeader& h) { h.part = 1; });
   bad("epoch", [](SlotHeader& h) { h.epoch = 6; });
+  bad("flags", [](SlotHeader& h) { h.flags = 2; });
+  bad("needed", [](SlotHeader& h) { h.oldest_needed = 42; });
   Blob torn = good;
   std::fill(torn.begin() + 96, torn.end(), std::byte{});
   keep("micro_journal-v1-bad-torn", torn, "micro_journal", kSlot);
   Blob hostile = payload;
   hostile[16 + 2] = std::byte{0xff};  // A run of 255 words where 6 are left.
+  Blob typed = payload;
+  typed[7] = std::byte{1};  // Of the first record.
+  keep("micro_journal-v1-bad-type", slot(slot_header(43, 0, 1), typed), "micro_journal", kSlot);
   keep("micro_journal-v1-bad-run", slot(slot_header(43, 0, 1), hostile), "micro_journal", kSlot);
 }
 
@@ -358,6 +366,9 @@ LayerRecord layer() {
   layer.own_pages = 2;
   layer.created_ns = kCreated;
   layer.open_block = 1;
+  const std::string_view unknown("\x08\x00\x03\x00new", 7);
+  layer.tail_bytes = static_cast<uint16_t>(unknown.size());
+  std::memcpy(layer.tail.data(), unknown.data(), unknown.size());
   return layer;
 }
 
@@ -398,6 +409,8 @@ void make_catalog() {
   };
   bad_layer("layer", [](LayerRecord& r) { r.family = 0; });
   bad_layer("state", [](LayerRecord& r) { r.state = std::byte{4}; });
+  bad_layer("layer-odd", [](LayerRecord& r) { r.tail[0] = std::byte{3}; });
+  bad_layer("family", [](LayerRecord& r) { r.family = kFamiliesReserved; });
   bad_layer("version", [](LayerRecord& r) { r.version = std::byte{2}; });
 }
 
