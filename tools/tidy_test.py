@@ -136,6 +136,17 @@ class TidyTest(unittest.TestCase):
         self.write("docs/reference/metrics.md", "firn_known_total\n")
         self.plant("src/disk/x.cc", 'auto a = "firn_known_total";\nauto b = "# HELP firn_lost_total x";\n', (4, "reference"))
 
+    def test_mutants_and_their_page_agree(self):
+        self.write("docs/testing.md", "## Mutants\n| `no_flush`, `known_one` | `x` |\n## More\n| `kill9` | P1 |\n")
+        self.assertEqual(len(self.found()), 2)
+        self.write("src/disk/z.cc", SPDX + "#ifdef FIRN_MUTANT_known_one\n#endif\n")
+        self.write("src/disk/y.cc", SPDX + "#ifdef FIRN_MUTANT_no_flush\n#endif\n")
+        self.assertEqual(self.found(), [])
+        self.write("src/disk/z.cc", SPDX)
+        self.write("src/disk/y.cc", SPDX)
+        self.write("docs/testing.md", "nothing\n")
+        self.plant("src/disk/x.cc", "#ifdef FIRN_MUTANT_no_flush\n#endif\n", (3, "mutant"))
+
     def test_a_link_that_leads_nowhere(self):
         self.plant("docs/x.md", "[here](format/thing.md) [there](format/none.md)\n", (3, "link"))
 
