@@ -27,7 +27,8 @@ class Catalog {
     RecordNo record = 0;
     format::LayerRecord layer;
   };
-  // Reads every record. A bad record is an error: names must not be forgotten.
+  // Reads every record. A bad record is an error: names must not be forgotten. So is a name or a layer
+  // that is there twice.
   Result<void> load(Io& io);
 
   struct NameSeen {
@@ -59,12 +60,15 @@ class Catalog {
     uint32_t family;
     uint32_t layer;
   };
-  FreshIds take_ids();
+  // Errc::no_space when all have been given out: ids are never used again.
+  Result<FreshIds> take_ids();
 
   store::PageTree& tree() { return tree_; }
 
  private:
   Result<void> read_page(uint64_t index, const PageRef& page);
+  Result<void> add_layer(RecordNo no, View record);
+  Result<void> add_disk(RecordNo no, View record);
   format::PoolRoot load_root() const;
 
   store::Pool& pool_;

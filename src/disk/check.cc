@@ -44,7 +44,7 @@ class Checker {
       report_.findings.push_back(fmt::format(form, std::forward<Args>(args)...));
     }
   }
-  void see_page(PageNo page, std::string_view whose);
+  bool see_page(PageNo page, std::string_view whose);  // False: not for the first time.
   Result<void> walk_layer(Io& io, const LayerRecord& layer);
   Result<void> walk_tree(Io& io, const LayerRecord& layer, PageNo page, uint8_t level, bool own);
   void count_leaf(const LayerRecord& layer, PageNo page, const PageRef& leaf);
@@ -60,14 +60,16 @@ class Checker {
   uint64_t layer_pages_ = 0;
 };
 
-void Checker::see_page(PageNo page, std::string_view whose) {
+bool Checker::see_page(PageNo page, std::string_view whose) {
   ++report_.pages;
-  if (page >= page_seen_.size()) return;
+  if (page >= page_seen_.size()) return true;  // Reading it says what is wrong.
   if (page_seen_[page]) {
     ++report_.double_owned;
     found("metadata page {} has two owners, one is {}", page, whose);
+    return false;
   }
   page_seen_[page] = true;
+  return true;
 }
 
 void Checker::count_leaf(const LayerRecord& layer, PageNo page, const PageRef& leaf) {
@@ -97,9 +99,10 @@ void Checker::count_leaf(const LayerRecord& layer, PageNo page, const PageRef& l
 Result<void> Checker::walk_tree(Io& io, const LayerRecord& layer, PageNo page, uint8_t level,
                                 bool own) {
   if (page == format::kNoPage || !own) return ok;
-  see_page(page, fmt::format("layer {}", layer.layer.get()));
+  if (!see_page(page, fmt::format("layer {}", layer.layer.get()))) return ok;  // Nor what is below.
   ++layer_pages_;
-  const auto node = pool_.pages().get(io, page, level == 0 ? PageKind::map : PageKind::index);
+  const auto node =
+      pool_.pages().get(io, page, level == 0 ? PageKind::map : PageKind::index, level);
   if (!node) {
     if (node.error().code != Errc::corrupt) return node.error();
     ++report_.corrupt_pages;
@@ -224,7 +227,7 @@ Result<void> Checker::compare_pages(Io& io, bool repair) {
 
 Result<CheckReport> DisksImpl::check(Io& io, bool repair) {
   const auto only = changing_.lock(io);
-  if (repair) TRY(pool_.writable());
+  if (repair) TRY(pool_.repairable());
   const auto closed = gate_.close(io);
   const auto no_formatting = pool_.blocks().formatting().lock(io);
   CheckReport report;

@@ -138,7 +138,13 @@ Result<void> DisksImpl::create(Io& io, std::string_view name, uint64_t bytes) {
       return name_slot.error();
     }
     const NoWait atom;
-    const auto [family, id] = catalog_.take_ids();
+    const Result<Catalog::FreshIds> ids = catalog_.take_ids();
+    if (!ids) {
+      catalog_.abandon(layer_slot);
+      catalog_.abandon(*name_slot);
+      return ids.error();
+    }
+    const auto [family, id] = *ids;
     LayerRecord layer;
     layer.state = static_cast<std::byte>(LayerState::live);
     layer.layer = id;

@@ -82,8 +82,8 @@ Result<PageRef> Layer::leaf(Io& io, uint64_t index) {
   uint8_t at = level();
   if (page == format::kNoPage || index >= capacity(at)) return PageRef();
   for (; at > 0; --at) {
-    PageRef node = pages_.find(page, PageKind::index);
-    if (!node) node = TRY(pages_.get(io, page, PageKind::index));
+    PageRef node = pages_.find(page, PageKind::index, at);
+    if (!node) node = TRY(pages_.get(io, page, PageKind::index, at));
     page = node.word(index / leaves_below(at) % kFanout) & format::kPageNoMax;
     if (page == format::kNoPage) return PageRef();
   }
@@ -95,7 +95,7 @@ Result<PageRef> Layer::leaf(Io& io, uint64_t index) {
 Result<uint64_t> Layer::next_below(Io& io, PageNo page, uint8_t at, uint64_t first,
                                    uint64_t index) {
   if (at == 0) return first >= index ? first : UINT64_MAX;
-  const PageRef node = TRY(pages_.get(io, page, PageKind::index));
+  const PageRef node = TRY(pages_.get(io, page, PageKind::index, at));
   const uint64_t step = leaves_below(at);
   for (uint64_t slot = index > first ? (index - first) / step : 0; slot < kFanout; ++slot) {
     const PageNo child = node.word(slot) & format::kPageNoMax;
@@ -141,7 +141,7 @@ Result<IndexEntry> Layer::own_child(Io& io, IndexEntry child, const PageRef& par
                                     uint8_t at) {
   if (child.own) return child;
   PageRef ancestor;
-  if (child.page != format::kNoPage) ancestor = TRY(pages_.get(io, child.page, kind_at(at)));
+  if (child.page != format::kNoPage) ancestor = TRY(pages_.get(io, child.page, kind_at(at), at));
   PageReservation reserved = TRY(pages_.reserve(io));
   const NoWait atom;
   const PageRef mine = pages_.born(std::move(reserved), kind_at(at), at, family());
@@ -165,7 +165,7 @@ Result<PageRef> Layer::own_leaf(Io& io, uint64_t index) {
   IndexEntry child = root();
   for (uint8_t at = level();; --at) {
     child = TRY(own_child(io, child, parent, slot, at));
-    PageRef node = TRY(pages_.get(io, child.page, kind_at(at)));
+    PageRef node = TRY(pages_.get(io, child.page, kind_at(at), at));
     if (at == 0) return node;
     slot = index / leaves_below(at) % kFanout;
     child = TRY(format::decode_index_entry(node.word(slot)));
@@ -183,7 +183,7 @@ Result<void> Layer::prune_leaf(Io& io, uint64_t index) {
   IndexEntry child = root();
   if (child.page == format::kNoPage || index >= capacity(level())) return ok;
   for (uint8_t at = level(); at > 0; --at) {
-    PageRef node = TRY(pages_.get(io, child.page, PageKind::index));
+    PageRef node = TRY(pages_.get(io, child.page, PageKind::index, at));
     slot = index / leaves_below(at) % kFanout;
     child = TRY(format::decode_index_entry(node.word(slot)));
     parent = std::move(node);
@@ -203,7 +203,7 @@ Result<void> Layer::free_subtree(Io& io, const PageRef& parent, uint64_t slot, I
                                  uint8_t at) {
   if (child.page == format::kNoPage) return ok;
   if (child.own && at > 0) {
-    const PageRef node = TRY(pages_.get(io, child.page, PageKind::index));
+    const PageRef node = TRY(pages_.get(io, child.page, PageKind::index, at));
     for (uint64_t i = 0; i < kFanout; ++i) {
       const IndexEntry below = TRY(format::decode_index_entry(node.word(i)));
       TRY(free_subtree(io, node, i, below, static_cast<uint8_t>(at - 1)));

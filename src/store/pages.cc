@@ -150,11 +150,18 @@ Result<void> PageStore::read_page(Io& io, Page& page, PageKind kind) {
   return check_form(page.no, kind, page.content.bytes());
 }
 
-Result<PageRef> PageStore::get(Io& io, PageNo no, PageKind kind) {
-  if (no >= groups_ * kGroupPages || format::is_info_page(no) ||
-      static_cast<PageKind>(info(no).kind) != kind) {
-    return fail(Errc::corrupt, "metadata page {} in '{}' is not of kind {}", no, meta_.name(),
-                static_cast<unsigned>(kind));
+bool PageStore::is_such(PageNo no, PageKind kind, std::optional<uint8_t> level) const {
+  if (no >= groups_ * kGroupPages || format::is_info_page(no)) return false;
+  const PageInfo known = info(no);
+  return static_cast<PageKind>(known.kind) == kind &&
+         (!level || static_cast<uint8_t>(known.level) == *level);
+}
+
+Result<PageRef> PageStore::get(Io& io, PageNo no, PageKind kind, std::optional<uint8_t> level) {
+  if (!is_such(no, kind, level)) {
+    return fail(Errc::corrupt,
+                "metadata page {} in '{}' is not what refers to it says: kind {}, level {}", no,
+                meta_.name(), static_cast<unsigned>(kind), level.value_or(0));
   }
   while (true) {
     Page* const present = lookup(no);
@@ -178,10 +185,9 @@ Result<PageRef> PageStore::get(Io& io, PageNo no, PageKind kind) {
   return pin;
 }
 
-PageRef PageStore::find(PageNo no, PageKind kind) {
+PageRef PageStore::find(PageNo no, PageKind kind, std::optional<uint8_t> level) {
   Page* const page = lookup(no);
-  if (page == nullptr || page->loading) return {};
-  CHECK(static_cast<PageKind>(info(no).kind) == kind);
+  if (page == nullptr || page->loading || !is_such(no, kind, level)) return {};
   return PageRef(this, page);
 }
 
@@ -500,7 +506,7 @@ Result<void> PageStore::commit_once(Io& io) {
 #ifdef FIRN_MUTANT_no_home_flush
   home_unflushed_ = false;
 #else
-  done = flush_home(io);  // W6
+  done = flush_home(io);                                                                  // W6
 #endif
 #ifdef FIRN_MUTANT_journal_before_data
   if (done && !payload.empty()) done = write_transaction(io, id, payload, home_written);

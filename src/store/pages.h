@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -139,10 +140,11 @@ class PageStore {
   Result<void> format_first_group(Io& io, const format::PoolRoot& root);
 
   // --- pages
-  // The page, of this kind; waits for the disk when it is not in memory.
-  Result<PageRef> get(Io& io, PageNo page, PageKind kind);
-  // Only when it is in memory.
-  PageRef find(PageNo page, PageKind kind);
+  // The page, of this kind and, when the caller knows, this level; waits for the disk when it is not
+  // in memory.
+  Result<PageRef> get(Io& io, PageNo page, PageKind kind, std::optional<uint8_t> level = {});
+  // Only when it is in memory, and what the caller takes it for.
+  PageRef find(PageNo page, PageKind kind, std::optional<uint8_t> level = {});
   // A number for a new page; grows `meta` when it must. Errc::no_space.
   Result<PageReservation> reserve(Io& io);
 
@@ -215,6 +217,7 @@ class PageStore {
   Result<void> read_page(Io& io, Page& page, PageKind kind);
   Result<void> check_form(PageNo page, PageKind kind, View content) const;
   Page& info_page(PageNo page) const;
+  bool is_such(PageNo page, PageKind kind, std::optional<uint8_t> level) const;
   void set_info(PageNo page, const format::PageInfo& info);
   void seal_checksums();
   std::vector<std::byte> take_changes(uint64_t id);

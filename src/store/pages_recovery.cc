@@ -16,10 +16,15 @@ using format::PageInfo;
 // ring.
 class PageStore::ReplaySink final : public format::RecordSink {
  public:
-  ReplaySink(PageStore& store, Io& io) : store_(store), io_(io) {}
+  // `pages`: how many `meta` has. A group is written before the transaction that adds it.
+  ReplaySink(PageStore& store, Io& io, uint64_t pages) : store_(store), io_(io), pages_(pages) {}
   Result<void> page(PageNo no, uint32_t crc, bool fresh) override {
     page_ = store_.lookup(no);
     if (page_ == nullptr) {
+      if (no >= pages_) {
+        return fail(Errc::corrupt, "journal: page {} is beyond the {} of '{}'", no, pages_,
+                    store_.meta_.name());
+      }
       page_ = &store_.adopt(no);
       page_->oldest_unhomed = 1;
       store_.dirty_.push_back(page_);
@@ -37,11 +42,12 @@ class PageStore::ReplaySink final : public format::RecordSink {
  private:
   PageStore& store_;
   Io& io_;
+  const uint64_t pages_;
   Page* page_ = nullptr;
 };
 
 Result<void> PageStore::replay(Io& io, const std::vector<Replayed>& transactions) {
-  ReplaySink sink(*this, io);
+  ReplaySink sink(*this, io, TRY(io.size(meta_)) / kPageBytes);
   for (const Replayed& transaction : transactions) {
     TRY(format::walk_records(transaction.payload, sink));
   }
@@ -64,6 +70,10 @@ Result<void> PageStore::load_group(Io& io, uint64_t group) {
 Result<format::PoolRoot> PageStore::load_info(Io& io) {
   info_pages_.assign(1, nullptr);
   groups_ = 1;
+  if (TRY(io.size(meta_)) < kGroupPages * kPageBytes) {
+    return fail(Errc::corrupt, "'{}' has {} bytes, less than one page group of 1 MiB", meta_.name(),
+                TRY(io.size(meta_)));
+  }
   TRY(load_group(io, 0));
   Page* root_page = lookup(format::kRootPage);
   if (root_page == nullptr) {
@@ -72,6 +82,11 @@ Result<format::PoolRoot> PageStore::load_info(Io& io) {
     idle_.push_back(root_page);
   }
   const auto root = TRY(format::decode_pool_root(root_page->content.bytes()));
+  const uint64_t bytes = TRY(io.size(meta_));
+  if (root.groups > bytes / (kGroupPages * kPageBytes)) {
+    return fail(Errc::corrupt, "'{}' has {} bytes, the {} page groups of the pool root need {}",
+                meta_.name(), bytes, root.groups.get(), root.groups * kGroupPages * kPageBytes);
+  }
   groups_ = root.groups;
   config_.grains = root.blocks * kBlockGrains;
   info_pages_.resize(groups_);

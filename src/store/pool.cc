@@ -210,6 +210,18 @@ Result<void> Pool::writable() const {
   return impl_->pages->fenced();
 }
 
+Result<void> Pool::repairable() const {
+  TRY(writable());
+  const format::Superblock& superblock = impl_->superblock;
+  const uint64_t unknown = (superblock.compat & ~format::kKnownCompat) |
+                           (superblock.ro_compat & ~format::kKnownReadOnlyCompat);
+  if (unknown == 0) return ok;
+  return fail(Errc::too_new,
+              "pool '{}' has features {:#x} that this version does not know; it cannot tell a leak "
+              "from what they keep, and repairs nothing",
+              impl_->directory, unknown);
+}
+
 void Pool::data_written() { ++impl_->data_written; }
 void Pool::guest_began() {
   ++impl_->guest_requests;

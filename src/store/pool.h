@@ -100,6 +100,9 @@ class Pool {
   Result<void> flush(Io& io);
   // Errc::fenced once the pool is fenced; Errc::invalid when it was opened to look only.
   Result<void> writable() const;
+  // writable(), and nothing is in use here that this version does not know: Errc::too_new. What an
+  // unknown feature keeps looks like a leak.
+  Result<void> repairable() const;
   // A write to the data file has completed: the next flush has something to do.
   void data_written();
   // Guests come first: background work watches these.

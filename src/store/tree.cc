@@ -36,18 +36,22 @@ void PageTree::set_root(PageNo page, uint8_t level) {
   pages_.set_bytes(root_page_, root_at_, view_of(root));
 }
 
+Result<PageRef> PageTree::node(Io& io, PageNo page, uint8_t level) {
+  return pages_.get(io, page, level == 0 ? leaf_kind_ : PageKind::index, level);
+}
+
 Result<PageRef> PageTree::leaf(Io& io, uint64_t index) {
   const format::TreeRoot at = root();
   PageNo page = at.page;
   auto level = static_cast<uint8_t>(at.level);
   if (page == format::kNoPage || index >= capacity(level)) return PageRef();
   for (; level > 0; --level) {
-    const PageRef node = TRY(pages_.get(io, page, PageKind::index));
+    const PageRef at_level = TRY(node(io, page, level));
     const uint64_t slot = index / leaves_below(level) % kFanout;
-    page = TRY(format::decode_index_entry(node.word(slot))).page;
+    page = TRY(format::decode_index_entry(at_level.word(slot))).page;
     if (page == format::kNoPage) return PageRef();
   }
-  return pages_.get(io, page, leaf_kind_);
+  return node(io, page, 0);
 }
 
 // Adds levels on top until `index` is covered.
@@ -77,9 +81,9 @@ Result<PageRef> PageTree::make_leaf(Io& io, uint64_t index) {
   TRY(raise(io, index));
   PageNo page = root().page;
   for (auto level = static_cast<uint8_t>(root().level); level > 0; --level) {
-    const PageRef node = TRY(pages_.get(io, page, PageKind::index));
+    const PageRef at_level = TRY(node(io, page, level));
     const uint64_t slot = index / leaves_below(level) % kFanout;
-    page = TRY(format::decode_index_entry(node.word(slot))).page;
+    page = TRY(format::decode_index_entry(at_level.word(slot))).page;
     if (page != format::kNoPage) continue;
     PageReservation reserved = TRY(pages_.reserve(io));
     const NoWait atom;
@@ -87,21 +91,29 @@ Result<PageRef> PageTree::make_leaf(Io& io, uint64_t index) {
     const PageRef child =
         pages_.born(std::move(reserved), below == 0 ? leaf_kind_ : PageKind::index, below, 0);
     page = child.no();
-    pages_.set_word(node, slot, format::encode(IndexEntry{page, true}));
+    pages_.set_word(at_level, slot, format::encode(IndexEntry{page, true}));
   }
-  return pages_.get(io, page, leaf_kind_);
+  return node(io, page, 0);
 }
 
-Result<void> PageTree::walk(Io& io, PageNo page, uint8_t level, uint64_t first, const Visit* visit,
-                            const VisitPage* visit_page) {
-  if (visit_page != nullptr) (*visit_page)(page);
-  const PageRef node = TRY(pages_.get(io, page, level == 0 ? leaf_kind_ : PageKind::index));
-  if (level == 0) return visit != nullptr ? (*visit)(io, first, node) : Result<void>();
+struct PageTree::Walk {
+  const Visit* visit = nullptr;
+  const VisitPage* visit_page = nullptr;
+  uint64_t left = 0;  // Pages that may still be visited.
+};
+
+Result<void> PageTree::walk(Io& io, PageNo page, uint8_t level, uint64_t first, Walk& state) {
+  if (state.left-- == 0) {  // Else 512^4 entries could lead to a few pages, for ever.
+    return fail(Errc::corrupt, "metadata page {}: more pages lead here than there are", page);
+  }
+  if (state.visit_page != nullptr) (*state.visit_page)(page);
+  const PageRef here = TRY(node(io, page, level));
+  if (level == 0) return state.visit != nullptr ? (*state.visit)(io, first, here) : Result<void>();
   for (uint64_t slot = 0; slot < kFanout; ++slot) {
-    const IndexEntry child = TRY(format::decode_index_entry(node.word(slot)));
+    const IndexEntry child = TRY(format::decode_index_entry(here.word(slot)));
     if (child.page == format::kNoPage) continue;
     TRY(walk(io, child.page, static_cast<uint8_t>(level - 1), first + slot * leaves_below(level),
-             visit, visit_page));
+             state));
   }
   return ok;
 }
@@ -109,13 +121,15 @@ Result<void> PageTree::walk(Io& io, PageNo page, uint8_t level, uint64_t first, 
 Result<void> PageTree::for_each(Io& io, const Visit& visit) {
   const format::TreeRoot at = root();
   if (at.page == format::kNoPage) return ok;
-  return walk(io, at.page, static_cast<uint8_t>(at.level), 0, &visit, nullptr);
+  Walk state{.visit = &visit, .left = pages_.capacity_pages()};
+  return walk(io, at.page, static_cast<uint8_t>(at.level), 0, state);
 }
 
 Result<void> PageTree::for_each_page(Io& io, const VisitPage& visit) {
   const format::TreeRoot at = root();
   if (at.page == format::kNoPage) return ok;
-  return walk(io, at.page, static_cast<uint8_t>(at.level), 0, nullptr, &visit);
+  Walk state{.visit_page = &visit, .left = pages_.capacity_pages()};
+  return walk(io, at.page, static_cast<uint8_t>(at.level), 0, state);
 }
 
 }  // namespace firn::store

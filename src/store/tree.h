@@ -31,8 +31,9 @@ class PageTree {
   format::TreeRoot root() const;
   void set_root(PageNo page, uint8_t level);
   Result<void> raise(Io& io, uint64_t index);
-  Result<void> walk(Io& io, PageNo page, uint8_t level, uint64_t first, const Visit* visit,
-                    const VisitPage* visit_page);
+  struct Walk;
+  Result<void> walk(Io& io, PageNo page, uint8_t level, uint64_t first, Walk& state);
+  Result<PageRef> node(Io& io, PageNo page, uint8_t level);
 
   PageStore& pages_;
   PageRef root_page_;
