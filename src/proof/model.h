@@ -7,6 +7,7 @@
 // its floor on; a flush raises the floor to what had completed when the flush began (P1, P2).
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
@@ -43,9 +44,13 @@ inline Stamp stamp_of(View sector_bytes, uint64_t sector) {
 
 struct GrainHistory {
   std::vector<Content> versions{Content{}};
-  std::vector<bool> torn{false};  // A request that failed: sectors of it may be old or new, each.
+  // What each sector may hold instead, because a request that failed may have written any part of
+  // it; a later request puts right only the sectors that it covers.
+  using Instead = std::array<std::vector<Stamp>, kGrainSectors>;
+  std::vector<Instead> instead{Instead{}};
   size_t completed = 0;           // Index of the last version whose request has returned.
   size_t floor = 0;
+  size_t floor_at_begin = 0;  // When the last request began.
 };
 
 class DiskModel {
@@ -53,13 +58,33 @@ class DiskModel {
   // The grain's newest version, to build the next one on.
   const Content& newest(uint64_t grain) { return grains_[grain].versions.back(); }
   void begin(uint64_t grain, const Content& content) {
-    grains_[grain].versions.push_back(content);
-    grains_[grain].torn.push_back(false);
+    GrainHistory& history = grains_[grain];
+    GrainHistory::Instead instead;
+    for (size_t i = 0; i < kGrainSectors; ++i) {
+      if (content[i] == history.versions.back()[i]) instead[i] = history.instead.back()[i];
+    }
+    history.floor_at_begin = history.floor;
+    history.versions.push_back(content);
+    history.instead.push_back(std::move(instead));
   }
   void end(uint64_t grain, bool succeeded) {
     GrainHistory& history = grains_[grain];
-    if (!succeeded) history.torn.back() = true;
-    if (succeeded) history.completed = history.versions.size() - 1;
+    const size_t last = history.versions.size() - 1;
+    if (succeeded) {
+      history.completed = last;
+      return;
+    }
+    // Of what was not durable when it began, any version may be what it was cut off upon.
+    for (size_t i = 0; i < kGrainSectors; ++i) {
+      std::vector<Stamp>& instead = history.instead[last][i];
+      for (size_t older = history.floor_at_begin; older < last; ++older) {
+        const std::vector<Stamp>& its = history.instead[older][i];
+        instead.push_back(history.versions[older][i]);
+        instead.insert(instead.end(), its.begin(), its.end());
+      }
+      std::sort(instead.begin(), instead.end());
+      instead.erase(std::unique(instead.begin(), instead.end()), instead.end());
+    }
   }
   const std::map<uint64_t, GrainHistory>& grains() const { return grains_; }
 
@@ -86,18 +111,19 @@ class DiskModel {
   bool allows(uint64_t grain, size_t floor, const Content& content) const {
     const GrainHistory& history = grains_.at(grain);
     for (size_t i = floor; i < history.versions.size(); ++i) {
-      if (history.versions[i] == content) return true;
-      if (history.torn[i] && i > 0 && mixes(history.versions[i - 1], history.versions[i], content)) {
-        return true;
-      }
+      if (may_be(history.versions[i], history.instead[i], content)) return true;
     }
     return false;
   }
 
  private:
-  static bool mixes(const Content& a, const Content& b, const Content& shown) {
+  static bool may_be(const Content& version, const GrainHistory::Instead& instead,
+                     const Content& shown) {
     for (size_t i = 0; i < kGrainSectors; ++i) {
-      if (shown[i] != a[i] && shown[i] != b[i]) return false;
+      if (shown[i] == version[i]) continue;
+      if (std::find(instead[i].begin(), instead[i].end(), shown[i]) == instead[i].end()) {
+        return false;
+      }
     }
     return true;
   }

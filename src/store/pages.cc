@@ -466,8 +466,10 @@ std::vector<std::byte> PageStore::take_changes(uint64_t id) {
 
 Result<void> PageStore::flush_home(Io& io) {
   if (!home_unflushed_) return ok;
-  home_unflushed_ = false;
-  return io.flush(meta_);
+  home_unflushed_ = false;  // What is written home meanwhile sets it again.
+  const Result<void> flushed = io.flush(meta_);
+  if (!flushed) home_unflushed_ = true;
+  return flushed;
 }
 
 Result<void> PageStore::write_transaction(Io& io, uint64_t id, View payload,
@@ -632,6 +634,7 @@ Result<void> PageStore::write_home(Io& io, size_t pages_max) {
 }
 
 Result<void> PageStore::write_all_home(Io& io) {
+  TRY(fenced());
   while (!quiet()) TRY(write_home(io));
   return ok;
 }
