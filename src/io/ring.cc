@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "io/host_file.h"
 
 namespace firn {
 
@@ -84,19 +85,45 @@ bool Ring::must_enter() const {
           (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
 }
 
+// Submits without waiting, and then looks at the completion queue for a while: no system call meanwhile.
+// True when something came.
+bool Ring::spin(Time begun) {
+  const Duration allowance = spin_.allowance();
+  if (allowance == Duration::zero()) return false;
+  if (must_enter()) {
+    ++enters_;
+    const int done = ::io_uring_submit_and_get_events(&ring_);
+    if (done < 0) return false;
+  }
+  for (unsigned looks = 0; ::io_uring_cq_ready(&ring_) == 0; ++looks) {
+    if (must_enter()) {
+      ++enters_;
+      if (::io_uring_get_events(&ring_) < 0) return false;
+      continue;
+    }
+    __builtin_ia32_pause();
+    if (looks % 8 == 7 && host_now() - begun > allowance) return false;
+  }
+  return true;
+}
+
+int Ring::sleep(std::optional<Duration> timeout) {
+  ++enters_;
+  if (!timeout) return ::io_uring_submit_and_wait(&ring_, 1);
+  io_uring_cqe* first = nullptr;
+  const int64_t ns = std::max<int64_t>(timeout->count(), 0);
+  __kernel_timespec limit{};
+  limit.tv_sec = ns / 1'000'000'000;
+  limit.tv_nsec = ns % 1'000'000'000;
+  return ::io_uring_submit_and_wait_timeout(&ring_, &first, 1, &limit, nullptr);
+}
+
 void Ring::enter(bool wait, std::optional<Duration> timeout) {
   int done = 0;
   if (wait && ::io_uring_cq_ready(&ring_) == 0) {
-    ++enters_;
-    io_uring_cqe* first = nullptr;
-    __kernel_timespec limit{};
-    if (timeout) {
-      const int64_t ns = std::max<int64_t>(timeout->count(), 0);
-      limit.tv_sec = ns / 1'000'000'000;
-      limit.tv_nsec = ns % 1'000'000'000;
-    }
-    done = timeout ? ::io_uring_submit_and_wait_timeout(&ring_, &first, 1, &limit, nullptr)
-                   : ::io_uring_submit_and_wait(&ring_, 1);
+    const Time begun = host_now();
+    if (!spin(begun)) done = sleep(timeout);
+    spin_.waited(host_now() - begun);
   } else if (must_enter()) {
     ++enters_;
     done = ::io_uring_submit_and_get_events(&ring_);

@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "io/fd_slots.h"
 #include "io/io.h"
+#include "io/spin.h"
 
 namespace firn {
 
@@ -46,6 +47,7 @@ class Ring {
     }
     io_uring_cq_advance(&ring_, seen);
     completions_ += seen;
+    spin_.reaped(seen);
   }
 
   const std::shared_ptr<FdSlots>& slots() const { return slots_; }
@@ -60,11 +62,14 @@ class Ring {
   Result<void> set_up(const Settings& settings);
   void set_up_slots(uint32_t wanted);
   bool must_enter() const;
+  bool spin(Time begun);
+  int sleep(std::optional<Duration> timeout);
 
   io_uring ring_{};
   bool made_ = false;
   bool arena_registered_ = false;
   std::shared_ptr<FdSlots> slots_;
+  SpinBudget spin_;
   uint64_t enters_ = 0;
   uint64_t entries_used_ = 0;
   uint64_t completions_ = 0;
