@@ -203,7 +203,7 @@ class DamageTest : public testing::Test {
 // --- superblock
 
 TEST_F(DamageTest, either_copy_of_the_superblock_serves_alone) {
-  for (const uint64_t copy : {0, 1}) {
+  for (const uint64_t copy : {0U, 1U}) {
     flip("superblock", copy * 4096 + 70);
     open();
     expect_whole("a");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Error counting: the Nth call of a life fails, for every N until the life is through without it.
-// Afterwards everything goes on or the pool is fenced; without faults, and after a crash as well, it
-// opens, checks clean and has all that was acknowledged.
+// Afterwards everything goes on or the pool is fenced; without faults, and after a crash as well,
+// it opens, checks clean and has all that was acknowledged.
 #include <gtest/gtest.h>
 
 #include <cerrno>

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The model: what a disk may contain after a crash, told by its history. Fifty lines that say what the
-// hundred files promise.
+// The model: what a disk may contain after a crash, told by its history. Fifty lines that say what
+// the hundred files promise.
 //
-// A disk is a row of 4 KiB grains, a grain eight sectors, a sector one stamp (0: zeroes). Every request
-// adds a version to the grains it touches. After a crash a grain must show, whole, one of its versions from
-// its floor on; a flush raises the floor to what had completed when the flush began (P1, P2).
+// A disk is a row of 4 KiB grains, a grain eight sectors, a sector one stamp (0: zeroes). Every
+// request adds a version to the grains it touches. After a crash a grain must show, whole, one of
+// its versions from its floor on; a flush raises the floor to what had completed when the flush
+// began (P1, P2).
 #pragma once
 
 #include <algorithm>
@@ -48,7 +49,7 @@ struct GrainHistory {
   // it; a later request puts right only the sectors that it covers.
   using Instead = std::array<std::vector<Stamp>, kGrainSectors>;
   std::vector<Instead> instead{Instead{}};
-  size_t completed = 0;           // Index of the last version whose request has returned.
+  size_t completed = 0;  // Index of the last version whose request has returned.
   size_t floor = 0;
   size_t floor_at_begin = 0;  // When the last request began.
 };

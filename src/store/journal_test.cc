@@ -16,7 +16,8 @@
 namespace firn::store {
 namespace {
 
-// Durable bytes, and what was written since the last commit in 64-byte lines: a crash keeps any subset.
+// Durable bytes, and what was written since the last commit in 64-byte lines: a crash keeps any
+// subset.
 class LossyRegion final : public Region {
  public:
   explicit LossyRegion(uint64_t bytes) : seen_(bytes), durable_(bytes) {}
@@ -199,7 +200,7 @@ TEST_F(JournalTest, P3_rot_in_any_needed_slot_is_named) {
   write_row(6);
   EXPECT_EQ(found().size(), 6U);
   for (uint64_t lost = 1; lost < 6; ++lost) {
-    for (const uint64_t at : {0, 20, 45, 64}) {  // Magic, header, payload.
+    for (const uint64_t at : {0U, 20U, 45U, 64U}) {  // Magic, header, payload.
       region_.flip((lost - 1) * 512 + at);
       expect_lost(lost, 6);
       region_.flip((lost - 1) * 512 + at);
@@ -270,12 +271,13 @@ TEST_F(JournalTest, a_ring_with_shared_ids_has_gaps) {
   EXPECT_EQ(found(2).size(), 2U);
 }
 
-// Must 5, 7, 10: a store of 64 words changed by random transactions through the ring, with home writes and
-// crashes at random moments: recovery yields a prefix of the commit order that contains everything durable.
+// Must 5, 7, 10: a store of 64 words changed by random transactions through the ring, with home
+// writes and crashes at random moments: recovery yields a prefix of the commit order that contains
+// everything durable.
 class RingStore {
  public:
   RingStore(BlockingIo& io, LossyRegion& home, LossyRegion& ring, uint64_t epoch)
-      : io_(io), home_(home), ring_(ring), journal_(ring, kShape, kUuid, epoch, ids_) {}
+      : io_(io), home_(home), journal_(ring, kShape, kUuid, epoch, ids_) {}
 
   static constexpr JournalShape kShape{512, 6, 0, true};
   static constexpr size_t kWords = 64;
@@ -361,7 +363,6 @@ class RingStore {
  private:
   BlockingIo& io_;
   LossyRegion& home_;
-  LossyRegion& ring_;
   CommitIds ids_;
   Journal journal_;
   uint64_t home_durable_ = 0;
