@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// simulate SEED [--seconds N] [--states N]: random lives of a pool on a simulated world, each lived twice
-// (the traces must be equal), crashed everywhere and judged; from SEED on, until the time is up.
+// simulate SEED [--seconds N] [--states N]: random lives of a pool on a simulated world, each lived
+// twice (the traces must be equal), crashed everywhere and judged; from SEED on, until the time is
+// up.
 #include <fmt/core.h>
 
 #include <charconv>
@@ -8,6 +9,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "io/blocking_io.h"
 #include "proof/trial.h"
 
 namespace firn::proof {
@@ -30,7 +32,7 @@ bool parse(int count, char** words, Wanted& wanted) {
   bool seed_given = false;
   for (int i = 1; i < count; ++i) {
     const std::string_view word = words[i];
-    uint64_t* const target = word == "--seconds" ? &wanted.seconds
+    uint64_t* const target = word == "--seconds"  ? &wanted.seconds
                              : word == "--states" ? &wanted.states
                              : word == "--lives"  ? &wanted.lives
                                                   : nullptr;
@@ -76,20 +78,22 @@ int main(int count, char** words) {
     fmt::print(stderr, "usage: simulate [SEED] [--seconds N] [--states PER-LIFE] [--lives N]\n");
     return 2;
   }
-  const auto begun = std::chrono::steady_clock::now();
-  const auto elapsed = [&] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
-  };
+  firn::BlockingIo clock;
+  const firn::Time begun = clock.now();
+  const auto elapsed = [&] { return std::chrono::duration<double>(clock.now() - begun).count(); };
   Verdict verdict;
   uint64_t lives = 0;
-  while (verdict.good() && lives < wanted.lives && elapsed() < static_cast<double>(wanted.seconds)) {
+  while (verdict.good() && lives < wanted.lives &&
+         elapsed() < static_cast<double>(wanted.seconds)) {
     try_seed(wanted.seed + lives++, wanted, verdict);
   }
   for (const std::string& violation : verdict.violations) fmt::print("VIOLATION {}\n", violation);
-  fmt::print("seeds {}..{}: {} lives, each lived twice; {} crash states at {} moments, {} recoveries crashed; "
-             "{:.0f} states/hour; trace {:016x}; {} violations\n",
-             wanted.seed, wanted.seed + lives - 1, lives, verdict.crash_states, verdict.moments,
-             verdict.recoveries_crashed, static_cast<double>(verdict.crash_states) / elapsed() * 3600,
-             verdict.trace, verdict.violations.size());
+  fmt::print(
+      "seeds {}..{}: {} lives, each lived twice; {} crash states at {} moments, {} recoveries "
+      "crashed; "
+      "{:.0f} states/hour; trace {:016x}; {} violations\n",
+      wanted.seed, wanted.seed + lives - 1, lives, verdict.crash_states, verdict.moments,
+      verdict.recoveries_crashed, static_cast<double>(verdict.crash_states) / elapsed() * 3600,
+      verdict.trace, verdict.violations.size());
   return verdict.good() ? 0 : 1;
 }

@@ -27,8 +27,8 @@ class Catalog {
     RecordNo record = 0;
     format::LayerRecord layer;
   };
-  // Reads every record. A bad record is an error: names must not be forgotten. So is a name or a layer
-  // that is there twice.
+  // Reads every record. A bad record is an error: names must not be forgotten. So is a name or a
+  // layer that is there twice.
   Result<void> load(Io& io);
 
   struct NameSeen {

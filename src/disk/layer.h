@@ -2,10 +2,10 @@
 // A layer in memory: its catalog record, and the radix tree of map pages under it.
 //
 //  M1  A page is own in exactly one layer; others that show it reach it through inherited entries.
-//  Likewise
-//      a data grain: exactly one own entry in its family.
+//      Likewise a data grain: exactly one own entry in its family.
 //  M2  A layer changes only own pages: an inherited page is copied first, with the own bits
-//  cleared. M3  The walk from root to leaf has the same length at any depth of the chain.
+//      cleared.
+//  M3  The walk from root to leaf has the same length at any depth of the chain.
 #pragma once
 
 #include <cstdint>

@@ -3,7 +3,8 @@
 // overlap.
 //
 //  L1  A holder of an exclusive lock is alone with its grains; a shared holder only with other
-//  shared ones. L2  A waiter is not overtaken by a later request that overlaps it.
+//      shared ones.
+//  L2  A waiter is not overtaken by a later request that overlaps it.
 //
 // The set of holders is the set of requests in flight, a few dozen; a scan beats a tree.
 #pragma once

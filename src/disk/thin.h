@@ -4,10 +4,12 @@
 //
 //  T1  An overwrite of an own grain is one device write and no metadata.
 //  T2  New grains of one turn lie side by side in the layer's open block and go down as one device
-//  write. T3  A grain is mapped after its data is written, never before (W1 before W3). T4  A grain
-//  of zeroes takes no space: written, discarded or zeroed, it reads as zero. T5  Requests that
-//  overlap are ordered by their arrival; each grain ends up as one of them left it. T6  A freed
-//  grain is not given out while somebody may still read it: readers hold their range.
+//      write.
+//  T3  A grain is mapped after its data is written, never before (W1 before W3).
+//  T4  A grain of zeroes takes no space: written, discarded or zeroed, it reads as zero.
+//  T5  Requests that overlap are ordered by their arrival; each grain ends up as one of them left
+//      it.
+//  T6  A freed grain is not given out while somebody may still read it: readers hold their range.
 //
 // Needs from its engine: nothing above it may cache; several front ends may share one ThinDisk
 // (D1).

@@ -10,8 +10,8 @@
 namespace firn::disk {
 namespace {
 
-// Whole-block first touches, more of them in flight than blocks are open: a block whose grains are all on
-// their way, none yet used, must not look free to anybody.
+// Whole-block first touches, more of them in flight than blocks are open: a block whose grains are
+// all on their way, none yet used, must not look free to anybody.
 TEST(ThinDiskSim, S6_large_first_touches_in_flight_never_share_a_block) {
   for (uint64_t seed = 1; seed <= 50; ++seed) {
     sim::World world;
@@ -32,7 +32,8 @@ TEST(ThinDiskSim, S6_large_first_touches_in_flight_never_share_a_block) {
             std::memset(bytes.data(), static_cast<int>(i + 1), bytes.size());
             const ::iovec slice = slice_of(bytes.bytes());
             BlockDevice& disk = i % 2 == 0 ? *a : *b;
-            const auto wrote = disk.write(io, {i * 2 * kMiB + 4096, bytes.size()}, Iovec(&slice, 1), {});
+            const auto wrote =
+                disk.write(io, {i * 2 * kMiB + 4096, bytes.size()}, Iovec(&slice, 1), {});
             EXPECT_TRUE(wrote) << text_of(wrote.error());
           });
         }
@@ -54,7 +55,8 @@ TEST(ThinDiskSim, S6_large_first_touches_in_flight_never_share_a_block) {
         BlockDevice& disk = i % 2 == 0 ? *a : *b;
         ASSERT_TRUE(disk.read(io, {i * 2 * kMiB + 4096, got.size()}, Iovec(&slice, 1)));
         const auto expected = static_cast<std::byte>(i + 1);
-        EXPECT_TRUE(std::ranges::all_of(got.bytes(), [&](std::byte byte) { return byte == expected; }))
+        EXPECT_TRUE(
+            std::ranges::all_of(got.bytes(), [&](std::byte byte) { return byte == expected; }))
             << "write " << i;
       }
       a.reset();

@@ -81,9 +81,9 @@ Result<void> ThinDisk::write_piece(Io& io, Range range, Iovec from, bool keep_ze
   return ok;
 }
 
-// Less than a grain: completed with what it held, and written whole. In place as well, although the device
-// could write sectors: two sector writes to one grain may reach the medium in either order, and a crash
-// between them would leave a grain that never was (P2).
+// Less than a grain: completed with what it held, and written whole. In place as well, although the
+// device could write sectors: two sector writes to one grain may reach the medium in either order,
+// and a crash between them would leave a grain that never was (P2).
 Result<void> ThinDisk::write_partial(Io& io, uint64_t grain, uint64_t at, Iovec from) {
   const uint64_t length = total_of(from);
   const Runs runs = TRY(find(io, grain, 1));
@@ -188,8 +188,8 @@ Result<void> ThinDisk::write_gathered(Io& io, GrainRun run, Iovec from) {
   return mine->result ? Result<void>() : Result<void>(mine->result.error());
 }
 
-// T3: map entries, block bits and counters change in one atom, after the data. What is published leaves
-// `run`: an error leaves the rest in it.
+// T3: map entries, block bits and counters change in one atom, after the data. What is published
+// leaves `run`: an error leaves the rest in it.
 Result<void> ThinDisk::publish(Io& io, uint64_t first, GrainRun& run) {
   for (uint64_t at = first; run.count > 0;) {
     const uint64_t count = std::min<uint64_t>(run.count, kLeafGrains - at % kLeafGrains);

@@ -21,8 +21,8 @@ void append(std::string& tail, uint16_t tag, std::string_view value) {
   tail.append(value);
 }
 
-// Walks a tail's fields. `take(tag, value)` says whether it knows the tag, or what is wrong with it.
-// Unknown odd tags are refused here; unknown even ones are the caller's to keep.
+// Walks a tail's fields. `take(tag, value)` says whether it knows the tag, or what is wrong with
+// it. Unknown odd tags are refused here; unknown even ones are the caller's to keep.
 template <class Take>
 Result<void> walk_tail(View tail, const std::string& whose, Take&& take) {
   while (!tail.empty()) {

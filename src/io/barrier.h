@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Barrier: many callers share one run of an expensive action that must *begin* after they asked (a flush,
-// a journal commit). At most one run is in progress and one is gathering.
+// Barrier: many callers share one run of an expensive action that must *begin* after they asked (a
+// flush, a journal commit). At most one run is in progress and one is gathering.
 #pragma once
 
 #include "io/io.h"
@@ -9,8 +9,8 @@ namespace firn {
 
 class Barrier {
  public:
-  // Returns the result of a run of `action` that began after this call. The leader of each round runs it;
-  // the others wait. A failed run fails everybody who shared it.
+  // Returns the result of a run of `action` that began after this call. The leader of each round
+  // runs it; the others wait. A failed run fails everybody who shared it.
   template <class Action>
   Result<void> pass(Io& io, Action&& action) {
     const uint64_t mine = started_ + 1;  // The next run to start is the first that covers us.

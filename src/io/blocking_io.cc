@@ -146,6 +146,11 @@ Result<void> BlockingIo::remove(const std::string& path) {
   return ok;
 }
 
+Result<bool> BlockingIo::directory_is_empty(const std::string& path) {
+  NoWait::assert_may_wait();
+  return host_directory_is_empty(path);
+}
+
 Result<void> BlockingIo::make_directory(const std::string& path) {
   NoWait::assert_may_wait();
   if (::mkdir(path.c_str(), 0750) != 0) return fail_errno(errno, "cannot make directory {}", path);

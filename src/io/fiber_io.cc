@@ -334,6 +334,14 @@ Result<void> FiberIo::remove(const std::string& path) {
   return ok;
 }
 
+Result<bool> FiberIo::directory_is_empty(const std::string& path) {
+  Result<bool> empty = false;
+  offload([&] { empty = host_directory_is_empty(path); });
+  // The sentence of an error stays with the thread that made it: say it again on this one.
+  if (!empty) return fail_errno(empty.error().sys, "cannot look into directory {}", path);
+  return empty;
+}
+
 Result<void> FiberIo::make_directory(const std::string& path) {
   const int sys = sys_elsewhere([&] { return ::mkdir(path.c_str(), 0750) == 0 ? 0 : errno; });
   if (sys != 0) return fail_errno(sys, "cannot make directory {}", path);

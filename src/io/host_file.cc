@@ -13,6 +13,8 @@
 
 #include <array>
 #include <cerrno>
+#include <filesystem>
+#include <system_error>
 #include <cstdlib>
 #include <limits>
 
@@ -145,6 +147,13 @@ std::string host_identity() {
   std::array<char, 256> host{};
   if (::gethostname(host.data(), host.size() - 1) != 0) host[0] = '?';
   return fmt::format("{} {}", host.data(), ::getpid());
+}
+
+Result<bool> host_directory_is_empty(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::directory_iterator first(path, error);
+  if (error) return fail_errno(error.value(), "cannot look into directory {}", path);
+  return first == std::filesystem::directory_iterator();
 }
 
 Time host_now() {

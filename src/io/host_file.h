@@ -49,6 +49,8 @@ int flush_host_directory(const std::string& path);
 int lock_host_file(HostFile& file, bool exclusive);
 std::string host_identity();
 Time host_now();
+// A quick look that blocks: a few entries are read.
+Result<bool> host_directory_is_empty(const std::string& path);
 int64_t host_wall_clock_ns();
 uint64_t host_random_seed();
 

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// The world, as a parameter. A function that takes an Io& may wait; a function that does not, cannot.
+// The world, as a parameter. A function that takes an Io& may wait; a function that does not,
+// cannot.
 //
-// Three implementations: FiberIo (fibers over io_uring, production), SimIo (the same fibers, a seeded
-// world; sim/), BlockingIo (plain system calls, no fibers: tools, fuzzers, unit tests).
+// Three implementations: FiberIo (fibers over io_uring, production), SimIo (the same fibers, a
+// seeded world; sim/), BlockingIo (plain system calls, no fibers: tools, fuzzers, unit tests).
 //
 // Contract, for every implementation:
-//  W1  Calls happen on the shard's own thread. Between two calls that may wait nothing else runs: what a
-//      fiber asserted stays true until its next io. call.
-//  W2  Nothing is destroyed while waiting: buffers, files and sockets outlive the call that uses them.
+//  W1  Calls happen on the shard's own thread. Between two calls that may wait nothing else runs:
+//      what a fiber asserted stays true until its next io. call.
+//  W2  Nothing is destroyed while waiting: buffers, files and sockets outlive the call that uses
+//      them.
 //  W3  Operations in flight together are unordered. Durability comes only from flush().
-//  W4  A failed flush is final for the file: the implementation never retries it, and never reports a
-//      later flush as good for writes that came before (the caller fences; STYLE B4).
+//  W4  A failed flush is final for the file: the implementation never retries it, and never reports
+//      a later flush as good for writes that came before (the caller fences; STYLE B4).
 #pragma once
 
 #include <chrono>
@@ -40,8 +42,8 @@ class File {
   File(const File&) = delete;
   File& operator=(const File&) = delete;
 
-  // Offsets, lengths and addresses of reads and writes must be multiples of this: 1 when the file is
-  // buffered, 512 or 4096 when it is open for direct I/O.
+  // Offsets, lengths and addresses of reads and writes must be multiples of this: 1 when the file
+  // is buffered, 512 or 4096 when it is open for direct I/O.
   uint32_t alignment() const { return alignment_; }
   const std::string& name() const { return name_; }
 
@@ -95,16 +97,16 @@ class Io {
   virtual ~Io() = default;
 
   // --- time and chance
-  virtual Time now() = 0;                        // Monotonic.
-  virtual int64_t wall_clock_ns() = 0;           // Since 1970, UTC; for people, never for ordering.
-  virtual std::string identity() = 0;            // "HOST PID" of this process, for lock files.
-  virtual uint64_t random() = 0;                 // Seeded in simulation.
+  virtual Time now() = 0;               // Monotonic.
+  virtual int64_t wall_clock_ns() = 0;  // Since 1970, UTC; for people, never for ordering.
+  virtual std::string identity() = 0;   // "HOST PID" of this process, for lock files.
+  virtual uint64_t random() = 0;        // Seeded in simulation.
   virtual void sleep(Duration) = 0;
   // True now and then, in simulation only: a place where rare behaviour may be chosen.
   virtual bool sometimes(const char* /*what*/) { return false; }
 
-  // --- fibers
-  // Starts `task` as a child of `group`; it first runs when the caller waits. BlockingIo runs it at once.
+  // --- fibers Starts `task` as a child of `group`; it first runs when the caller waits. BlockingIo
+  // runs it at once.
   virtual void spawn(Group& group, Task task) = 0;
   // Waits until somebody wakes this list. BlockingIo: CHECK failure, nobody could.
   virtual void park(WaitList& list) = 0;
@@ -112,14 +114,14 @@ class Io {
   virtual void wake(WaitList& list, size_t count = SIZE_MAX) = 0;
   // Waits until every fiber that is runnable now has run: the end of the turn, where batches close.
   virtual void yield() = 0;
-  // Runs `task` on a helper thread and waits for it: CPU-heavy work, or a call that blocks. Runs inline
-  // in simulation. The task must not touch this Io.
+  // Runs `task` on a helper thread and waits for it: CPU-heavy work, or a call that blocks. Runs
+  // inline in simulation. The task must not touch this Io.
   virtual void offload(Task task) = 0;
 
   // --- files. Paths are the host's; SimIo keeps a name space of its own.
   virtual Result<std::unique_ptr<File>> open(const std::string& path, OpenHow how) = 0;
-  virtual Result<uint64_t> size(File&) = 0;                    // Bytes; block devices too.
-  virtual Result<void> resize(File&, uint64_t bytes) = 0;      // Sparse growth. Durable by flush.
+  virtual Result<uint64_t> size(File&) = 0;                // Bytes; block devices too.
+  virtual Result<void> resize(File&, uint64_t bytes) = 0;  // Sparse growth. Durable by flush.
   // Reads exactly total_of(into) bytes; past the end is Errc::io.
   virtual Result<void> read(File&, uint64_t at, Iovec into) = 0;
   virtual Result<void> write(File&, uint64_t at, Iovec from) = 0;
@@ -129,9 +131,10 @@ class Io {
   virtual Result<void> punch(File&, uint64_t at, uint64_t length) = 0;
   virtual Result<void> remove(const std::string& path) = 0;
   virtual Result<void> make_directory(const std::string& path) = 0;
+  virtual Result<bool> directory_is_empty(const std::string& path) = 0;
   virtual Result<void> link_symbolically(const std::string& target, const std::string& path) = 0;
-  // An advisory lock on the whole file, held until the File is closed. Errc::busy at once when somebody
-  // else holds one that excludes it.
+  // An advisory lock on the whole file, held until the File is closed. Errc::busy at once when
+  // somebody else holds one that excludes it.
   virtual Result<void> lock(File&, bool exclusive) = 0;
   // Makes creations, renames and removals in this directory durable.
   virtual Result<void> flush_directory(const std::string& path) = 0;
@@ -184,8 +187,8 @@ class Group {
   WaitList waiters_;
 };
 
-// In its scope waiting is a programmer's error: every Io call that may wait CHECKs that no NoWait is alive
-// on its thread. Marks the sections that must be atomic among the fibers of a shard.
+// In its scope waiting is a programmer's error: every Io call that may wait CHECKs that no NoWait
+// is alive on its thread. Marks the sections that must be atomic among the fibers of a shard.
 class NoWait {
  public:
   NoWait() { ++depth; }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Mutex: one fiber at a time, among the fibers of one shard, first come first served. Hold it across waits;
-// sections that do not wait need none (Io W1).
+// Mutex: one fiber at a time, among the fibers of one shard, first come first served. Hold it
+// across waits; sections that do not wait need none (Io W1).
 #pragma once
 
 #include <utility>

@@ -20,7 +20,8 @@ Result<std::unique_ptr<PmemMapping>> PmemMapping::open(const std::string& path, 
   if (data == nullptr) return fail_errno(errno, "persistent memory '{}': cannot map it", path);
   if (mapped < bytes) {
     pmem_unmap(data, mapped);
-    return fail(Errc::corrupt, "persistent memory '{}': {} bytes, expected {}", path, mapped, bytes);
+    return fail(Errc::corrupt, "persistent memory '{}': {} bytes, expected {}", path, mapped,
+                bytes);
   }
   return std::unique_ptr<PmemMapping>(
       new PmemMapping(path, static_cast<std::byte*>(data), mapped, persistent != 0));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A file mapped through libpmem: stores, and a commit that makes this thread's stores durable.
 //
-// Scope: on persistent memory commit() orders the stores of the calling thread only (clwb; sfence), so a
-// mapping is written by one shard. On a file system without DAX commit() is msync and global.
+// Scope: on persistent memory commit() orders the stores of the calling thread only (clwb; sfence),
+// so a mapping is written by one shard. On a file system without DAX commit() is msync and global.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,8 @@ namespace firn {
 class PmemMapping {
  public:
   // Maps `bytes` of the file at `path`; with `create` makes it (Errc::exists when it is there).
-  static Result<std::unique_ptr<PmemMapping>> open(const std::string& path, uint64_t bytes, bool create);
+  static Result<std::unique_ptr<PmemMapping>> open(const std::string& path, uint64_t bytes,
+                                                   bool create);
   ~PmemMapping();
   PmemMapping(const PmemMapping&) = delete;
   PmemMapping& operator=(const PmemMapping&) = delete;

@@ -85,8 +85,8 @@ bool Ring::must_enter() const {
           (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
 }
 
-// Submits without waiting, and then looks at the completion queue for a while: no system call meanwhile.
-// True when something came.
+// Submits without waiting, and then looks at the completion queue for a while: no system call
+// meanwhile. True when something came.
 bool Ring::spin(Time begun) {
   const Duration allowance = spin_.allowance();
   if (allowance == Duration::zero()) return false;

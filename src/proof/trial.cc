@@ -33,8 +33,8 @@ Trial::Trial(uint64_t seed, TrialShape shape) : seed_(seed), shape_(shape) {
   set_up();
 }
 
-// Fills every storage block once and gives it back, so that a grain mapped before its data is durable shows
-// somebody else's bytes, and not innocent zeroes.
+// Fills every storage block once and gives it back, so that a grain mapped before its data is
+// durable shows somebody else's bytes, and not innocent zeroes.
 void Trial::leave_junk(Io& io, disk::Disks& disks) const {
   CHECK(disks.create(io, "junk", shape_.pool_blocks * kBlockBytes));
   auto junk = disks.attach(io, "junk").take();
@@ -149,7 +149,8 @@ void Trial::request(Io& io, BlockDevice& disk, Kind kind, Range range, bool fua)
   } else {
     AlignedBuffer data(range.length);
     for (uint64_t i = 0; i < count; ++i) {
-      fill_sector(data.bytes().subspan(i * kSectorBytes, kSectorBytes), range.at / kSectorBytes + i, stamp);
+      fill_sector(data.bytes().subspan(i * kSectorBytes, kSectorBytes), range.at / kSectorBytes + i,
+                  stamp);
     }
     const ::iovec slice = slice_of(data.bytes());
     done = disk.write(io, range, Iovec(&slice, 1), {.fua = fua});
@@ -187,9 +188,11 @@ void Trial::catalog_client(Io& io, CatalogDriver& driver) {
     io.sleep(std::chrono::microseconds(driver.prng_.below(4000)));
     if (driver.prng_.one_in(2)) {
       const bool there = now_.extra_after;
-      now_.extra_before = true;  // From now on either is possible: before stands for "may be other".
+      // From now on either is possible: before stands for "may be other".
+      now_.extra_before = true;
       mark();
-      const auto done = there ? driver.disks_.remove(io, "extra") : driver.disks_.create(io, "extra", kGiB);
+      const auto done =
+          there ? driver.disks_.remove(io, "extra") : driver.disks_.create(io, "extra", kGiB);
       CHECK(done || expect_errors_, "{}", text_of(done.error()));
       if (done) {
         now_.extra_after = !there;
@@ -207,7 +210,8 @@ void Trial::catalog_client(Io& io, CatalogDriver& driver) {
   }
 }
 
-// Two storage blocks, both full and durable; one is emptied and at once written again, without a flush.
+// Two storage blocks, both full and durable; one is emptied and at once written again, without a
+// flush.
 void Trial::recycle(Io& io, BlockDevice& disk) {
   const auto grains = [](uint64_t first, uint64_t count) {
     return Range{first * kGrainBytes, count * kGrainBytes};
@@ -216,13 +220,13 @@ void Trial::recycle(Io& io, BlockDevice& disk) {
     request(io, disk, Kind::write, grains(first, 64), false);
   }
   flush(io, disk);
-  request(io, disk, Kind::discard, grains(0, 256), false);      // A whole block ...
-  request(io, disk, Kind::write, grains(1000, 20), false);      // ... is wanted again.
+  request(io, disk, Kind::discard, grains(0, 256), false);  // A whole block ...
+  request(io, disk, Kind::write, grains(1000, 20), false);  // ... is wanted again.
   flush(io, disk);
-  request(io, disk, Kind::write, grains(1100, 236), false);     // Full again.
+  request(io, disk, Kind::write, grains(1100, 236), false);  // Full again.
   flush(io, disk);
-  request(io, disk, Kind::discard, grains(300, 30), false);     // Single grains ...
-  request(io, disk, Kind::write, grains(2000, 20), false);      // ... are wanted again.
+  request(io, disk, Kind::discard, grains(300, 30), false);  // Single grains ...
+  request(io, disk, Kind::write, grains(2000, 20), false);   // ... are wanted again.
   flush(io, disk);
 }
 
@@ -262,14 +266,15 @@ uint64_t Trial::live(const sim::Fault* fault) {
 
 // --- judging
 
-bool Trial::judge_content(Io& io, BlockDevice& disk, const Acknowledged& known, const std::string& where,
-                          Verdict& verdict) {
+bool Trial::judge_content(Io& io, BlockDevice& disk, const Acknowledged& known,
+                          const std::string& where, Verdict& verdict) {
   AlignedBuffer grain_bytes(kGrainBytes);
   for (const auto& [grain, history] : model_.grains()) {
     const ::iovec slice = slice_of(grain_bytes.bytes());
     const auto got = disk.read(io, {grain * kGrainBytes, kGrainBytes}, Iovec(&slice, 1));
     if (!got) {
-      verdict.violations.push_back(fmt::format("{}: grain {}: {}", where, grain, text_of(got.error())));
+      verdict.violations.push_back(
+          fmt::format("{}: grain {}: {}", where, grain, text_of(got.error())));
       return false;
     }
     Content shown;
@@ -280,18 +285,21 @@ bool Trial::judge_content(Io& io, BlockDevice& disk, const Acknowledged& known, 
     const auto floor = known.floors.find(grain);
     const size_t least = floor == known.floors.end() ? 0 : floor->second;
     if (model_.allows(grain, least, shown)) continue;
-    verdict.violations.push_back(fmt::format(
-        "{}: grain {} shows {} {} {} {}.., its floor is version {} of {}: {}", where, grain, shown[0],
-        shown[1], shown[2], shown[3], least, history.versions.size(), history.versions[least][0]));
+    verdict.violations.push_back(
+        fmt::format("{}: grain {} shows {} {} {} {}.., its floor is version {} of {}: {}", where,
+                    grain, shown[0], shown[1], shown[2], shown[3], least, history.versions.size(),
+                    history.versions[least][0]));
     return false;
   }
   return true;
 }
 
-bool Trial::judge(sim::World& image, const Acknowledged& known, const std::string& where, Verdict& verdict) {
+bool Trial::judge(sim::World& image, const Acknowledged& known, const std::string& where,
+                  Verdict& verdict) {
   bool good = true;
   const auto wrong = [&](std::string what) {
-    if (verdict.violations.size() < 10) verdict.violations.push_back(where + ": " + std::move(what));
+    if (verdict.violations.size() < 10)
+      verdict.violations.push_back(where + ": " + std::move(what));
     good = false;
   };
   sim::SimIo io(image, 1, {.order = sim::Order::immediate});
@@ -327,7 +335,8 @@ bool Trial::judge(sim::World& image, const Acknowledged& known, const std::strin
   return good;
 }
 
-// Recovery may be cut short as well: crash it anywhere, and judge what the second recovery makes of it.
+// Recovery may be cut short as well: crash it anywhere, and judge what the second recovery makes of
+// it.
 void Trial::crash_recovery(sim::World image, const Acknowledged& known, const std::string& where,
                            uint64_t seed, Verdict& verdict) {
   image.record(true);
@@ -348,7 +357,8 @@ void Trial::crash_recovery(sim::World image, const Acknowledged& known, const st
     const sim::Fate fate = crash.random_fate(seed + moment);
     sim::World second = crash.image(fate);
     ++verdict.recoveries_crashed;
-    if (!judge(second, known, fmt::format("{}, recovery crashed at {}", where, moment), verdict)) return;
+    if (!judge(second, known, fmt::format("{}, recovery crashed at {}", where, moment), verdict))
+      return;
   }
 }
 
@@ -357,8 +367,8 @@ void Trial::enumerate(Verdict& verdict, size_t budget, uint64_t states_max) {
   std::unordered_set<uint64_t> seen;
   Prng prng(seed_ ^ 0x5eed);
   const uint64_t before = verdict.crash_states;
-  // Every moment while the budget lasts, else moments drawn evenly from the whole life: space and slots are
-  // recycled late in it.
+  // Every moment while the budget lasts, else moments drawn evenly from the whole life: space and
+  // slots are recycled late in it.
   const std::vector<size_t> moments = crash.moments();
   const uint64_t wanted = std::max<uint64_t>(1, states_max / budget);
   for (const size_t moment : moments) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// A trial: one random life of a pool on a simulated world, and the verdicts on every way it may end.
+// A trial: one random life of a pool on a simulated world, and the verdicts on every way it may
+// end.
 //
-//   - crash enumeration: at every moment of the log, for every fate of what was pending, the pool must open,
-//     check clean and show what the model allows
+//   - crash enumeration: at every moment of the log, for every fate of what was pending, the pool
+//     must open, check clean and show what the model allows
 //   - error counting: with the Nth call failing, for every N, nothing flushed may be lost
 //   - determinism: the same seed gives the same trace twice
 #pragma once
@@ -21,19 +22,19 @@ namespace firn::proof {
 
 struct TrialShape {
   uint64_t clients = 3;
-  uint64_t steps = 30;          // Requests of each client.
-  uint64_t empty_one_in = 12;   // How often it discards all of them.
-  uint64_t spot_grains = 12;    // Each client works on four spots of so many grains.
+  uint64_t steps = 30;         // Requests of each client.
+  uint64_t empty_one_in = 12;  // How often it discards all of them.
+  uint64_t spot_grains = 12;   // Each client works on four spots of so many grains.
   uint64_t flush_one_in = 6;
   uint64_t pool_blocks = 8;
   uint64_t journal_bytes = 256 * kKiB;
   uint64_t disk_bytes = 64 * kMiB;
-  bool background = true;       // Ticker, home writer, formatter run too.
-  bool recycle = false;         // Begins by filling and emptying storage blocks by a script.
-  bool change_catalog = true;   // A second disk comes and goes, another is resized.
+  bool background = true;      // Ticker, home writer, formatter run too.
+  bool recycle = false;        // Begins by filling and emptying storage blocks by a script.
+  bool change_catalog = true;  // A second disk comes and goes, another is resized.
 
-  // A shape of its own for each seed: small pools and rings recycle their space, one client empties whole
-  // storage blocks, several meet in commits; some run without background.
+  // A shape of its own for each seed: small pools and rings recycle their space, one client empties
+  // whole storage blocks, several meet in commits; some run without background.
   static TrialShape of(uint64_t seed) {
     const bool alone = seed % 4 == 1;
     return {.clients = alone ? uint64_t{1} : 2 + seed % 3,
@@ -51,7 +52,7 @@ struct Verdict {
   std::vector<std::string> violations;  // At most ten; each names seed, moment and fate.
   uint64_t crash_states = 0;            // Distinct ones that were recovered and judged.
   uint64_t moments = 0;
-  uint64_t recoveries_crashed = 0;      // States reached by crashing a recovery.
+  uint64_t recoveries_crashed = 0;  // States reached by crashing a recovery.
   uint64_t trace = 0;
   bool good() const { return violations.empty(); }
 };
@@ -72,10 +73,10 @@ class Trial {
 
  private:
   struct Acknowledged {
-    DiskModel::Cover floors;           // Of disk "main".
-    bool extra_before = false;         // Whether disk "extra" may be absent / present.
+    DiskModel::Cover floors;    // Of disk "main".
+    bool extra_before = false;  // Whether disk "extra" may be absent / present.
     bool extra_after = false;
-    std::vector<uint64_t> sizes;       // That disk "grow" may have.
+    std::vector<uint64_t> sizes;  // That disk "grow" may have.
   };
 
   void set_up();
@@ -90,11 +91,12 @@ class Trial {
   uint64_t spot_of(uint64_t which, uint64_t spot) const;
   void catalog_client(Io& io, class CatalogDriver& driver);
   void mark();
-  bool judge(sim::World& image, const Acknowledged& known, const std::string& where, Verdict& verdict);
+  bool judge(sim::World& image, const Acknowledged& known, const std::string& where,
+             Verdict& verdict);
   bool judge_content(Io& io, BlockDevice& disk, const Acknowledged& known, const std::string& where,
                      Verdict& verdict);
-  void crash_recovery(sim::World image, const Acknowledged& known, const std::string& where, uint64_t seed,
-                      Verdict& verdict);
+  void crash_recovery(sim::World image, const Acknowledged& known, const std::string& where,
+                      uint64_t seed, Verdict& verdict);
 
   uint64_t seed_;
   TrialShape shape_;

@@ -32,15 +32,18 @@ void report(const Verdict& verdict, std::chrono::steady_clock::time_point begun)
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
   std::cout << "crash states: " << verdict.crash_states << " distinct at " << verdict.moments
-            << " moments, and " << verdict.recoveries_crashed << " recoveries crashed, in " << seconds
-            << " s\n";
+            << " moments, and " << verdict.recoveries_crashed << " recoveries crashed, in "
+            << seconds << " s\n";
 }
 
 TEST(Trial, S3_space_is_not_given_out_before_its_freeing_is_durable) {
   const auto begun = std::chrono::steady_clock::now();
   Verdict verdict;
   for (uint64_t seed = 1; seed <= 3 && verdict.good(); ++seed) {
-    Trial trial(seed, {.clients = 0, .pool_blocks = 2, .background = false, .recycle = true,
+    Trial trial(seed, {.clients = 0,
+                       .pool_blocks = 2,
+                       .background = false,
+                       .recycle = true,
                        .change_catalog = false});
     trial.live();
     trial.enumerate(verdict, 6, 10'000);

@@ -230,6 +230,15 @@ Result<void> SimIo::remove(const std::string& path) {
                      {.kind = ChangeKind::remove, .data = {}, .path = path, .target = {}});
 }
 
+Result<bool> SimIo::directory_is_empty(const std::string& path) {
+  const std::optional<Strike> fault = strike(Verb::name, path);
+  after_latency("directory_is_empty", [] {});
+  if (fault) return fail_errno(fault->error, "cannot look into directory {}", path);
+  const auto& names = world_.now().names;
+  const auto first = names.lower_bound(path + "/");
+  return first == names.end() || !first->first.starts_with(path + "/");
+}
+
 Result<void> SimIo::make_directory(const std::string& path) {
   const std::optional<Strike> fault = strike(Verb::name, path);
   after_latency("make_directory", [] {});

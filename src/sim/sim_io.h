@@ -101,6 +101,7 @@ class SimIo final : public Io {
   Result<void> punch(File& file, uint64_t at, uint64_t length) override;
   Result<void> remove(const std::string& path) override;
   Result<void> make_directory(const std::string& path) override;
+  Result<bool> directory_is_empty(const std::string& path) override;
   Result<void> link_symbolically(const std::string& target, const std::string& path) override;
   Result<void> lock(File& file, bool exclusive) override;
   Result<void> flush_directory(const std::string& path) override;

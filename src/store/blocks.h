@@ -11,8 +11,9 @@
 //  S2  allocated + freeing + raw + ready + bad == capacity, at every moment between two waits.
 //  S3  Nothing freed is given out before its freeing is durable: a crash must not leave two owners.
 //  S4  Freeing does no I/O on data: its cost does not depend on how much is freed.
-//  S6  A block is free, or offered for its holes, only when nobody fills it and no carved grain of it is
-//      still on its way to being used: in memory the last writes of a full block look like holes.
+//  S6  A block is free, or offered for its holes, only when nobody fills it and no carved grain of
+//      it is still on its way to being used: in memory the last writes of a full block look like
+//      holes.
 //  S5  A take formats only when no READY block is there, and then only the block it takes.
 #pragma once
 
@@ -80,8 +81,8 @@ class Blocks {
   Result<OpenBlock> reopen(Io& io, BlockNo block, uint32_t family);
   // Woken whenever space was taken: the formatter's cue.
   WaitList& taken() { return taken_; }
-  // Up to `wanted` grains side by side, taken out of `open`; count 0 when it is empty. They are the caller's
-  // until mark_used or uncarve, also after the block was handed back (S6).
+  // Up to `wanted` grains side by side, taken out of `open`; count 0 when it is empty. They are the
+  // caller's until mark_used or uncarve, also after the block was handed back (S6).
   GrainRun carve(OpenBlock& open, uint32_t wanted);
   void uncarve(GrainRun run);
 
@@ -112,7 +113,7 @@ class Blocks {
     bool taken = false;  // In somebody's hand: being formatted or filled for the first time.
     bool freeing = false;
     uint16_t used = 0;
-    uint16_t carved = 0;     // Handed out, not yet used.
+    uint16_t carved = 0;  // Handed out, not yet used.
     uint32_t family = 0;
 
     bool held() const { return taken || carved > 0; }  // S6

@@ -62,8 +62,8 @@ class Journal {
   uint64_t payload_bytes_per_slot() const { return shape_.slot_bytes - sizeof(format::SlotHeader); }
 
   // Writes a transaction into free slots; not yet durable. The payload must need no more than
-  // free_slots() (CHECK) and is not empty. The caller vouches that the home pages of transactions up
-  // to `home_durable` are durable by now (J5). 0: none. Returns its commit id.
+  // free_slots() (CHECK) and is not empty. The caller vouches that the home pages of transactions
+  // up to `home_durable` are durable by now (J5). 0: none. Returns its commit id.
   Result<uint64_t> write(Io& io, View payload, uint64_t home_durable);
   // Makes all written transactions durable, and frees those of which they said that they are not
   // needed.
@@ -107,7 +107,8 @@ struct Replayed {
 };
 // The valid, complete transactions of `epoch`, in ascending order of commit id. In a dense ring
 // those that the newest one needs and no others, and none may be missing: Errc::corrupt names it.
-// Elsewhere all; gaps do not end it: a slow writer may hold an old id while newer ones are recycled.
+// Elsewhere all; gaps do not end it: a slow writer may hold an old id while newer ones are
+// recycled.
 Result<std::vector<Replayed>> find_transactions(Io& io, Region& region, JournalShape shape,
                                                 const format::Uuid& uuid, uint64_t epoch);
 

@@ -3,16 +3,16 @@
 // changed since the last commit becomes one transaction; what is committed is written home later.
 //
 //  G1  Changes made between two io. calls of a fiber are one atom: a commit takes all of them or
-//  none. G2  A page is written home only in a state that is committed (redo before home). G3  A
-//  page that comes from disk passed its checksum, kept apart from it, and its own form; else
+//      none.
+//  G2  A page is written home only in a state that is committed (redo before home).
+//  G3  A page that comes from disk passed its checksum, kept apart from it, and its own form; else
 //      Errc::corrupt naming it. It is never served.
-//  G4  A freed page may be born again at once: what it holds changes only through commits, so both lives
-//      change hands in one atom.
+//  G4  A freed page may be born again at once: what it holds changes only through commits, so both
+//      lives change hands in one atom.
 //  G5  Memory: pages in use beyond `cache_pages` are only those pinned or not yet home. Info pages
-//  stay
-//      resident: 1/255 of the metadata (8.5 MiB for each TiB mapped).
+//      stay resident: 1/255 of the metadata (8.5 MiB for each TiB mapped).
 //  G6  After an error of the journal or of a home write the store is fenced: it changes nothing
-//  more.
+//      more.
 #pragma once
 
 #include <cstdint>
@@ -139,9 +139,8 @@ class PageStore {
   // home.
   Result<void> format_first_group(Io& io, const format::PoolRoot& root);
 
-  // --- pages
-  // The page, of this kind and, when the caller knows, this level; waits for the disk when it is not
-  // in memory.
+  // --- pages The page, of this kind and, when the caller knows, this level; waits for the disk
+  // when it is not in memory.
   Result<PageRef> get(Io& io, PageNo page, PageKind kind, std::optional<uint8_t> level = {});
   // Only when it is in memory, and what the caller takes it for.
   PageRef find(PageNo page, PageKind kind, std::optional<uint8_t> level = {});
@@ -247,9 +246,9 @@ class PageStore {
   List<Page, &Page::idle> idle_;
   List<Page, &Page::dirty> dirty_;
   List<Page, &Page::changing> changing_;
-  std::vector<Page*> info_pages_;                        // By group.
-  std::vector<uint64_t> free_map_;                       // A bit for each page: may be given out.
-  std::unordered_map<PageNo, uint32_t> replayed_;        // Checksums that replay promises.
+  std::vector<Page*> info_pages_;                  // By group.
+  std::vector<uint64_t> free_map_;                 // A bit for each page: may be given out.
+  std::unordered_map<PageNo, uint32_t> replayed_;  // Checksums that replay promises.
   uint64_t free_hint_ = 0;
   uint64_t free_pages_ = 0;
   uint64_t used_pages_ = 0;
@@ -257,7 +256,7 @@ class PageStore {
   uint64_t pending_bytes_ = 0;     // Upper bound of the next payload.
   uint64_t committing_bytes_ = 0;  // Taken for a commit, not yet in slots.
   uint64_t admitted_bytes_ = 0;
-  uint64_t room_wanted_ = 0;  // Fibers that cannot be admitted until slots are freed.
+  uint64_t room_wanted_ = 0;           // Fibers that cannot be admitted until slots are freed.
   Capture* capture_wanted_ = nullptr;  // Filled by the next commit that begins.
   uint64_t taken_id_ = 0;              // Last commit whose changes are taken.
   uint64_t durable_id_ = 0;

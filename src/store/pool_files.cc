@@ -246,6 +246,9 @@ Result<void> make_files(Io& io, const std::string& pool, const PoolShape& shape)
     TRY(undo.keep(pool, ok));
   } else if (made.error().code != Errc::exists) {
     return made.error();
+  } else if (!TRY(io.directory_is_empty(pool))) {
+    return fail(Errc::invalid, "'{}' is a directory that holds something else; name a new one",
+                pool);
   }
   TRY(make_file(io, undo, lock_path(pool), false));
   const auto lock = TRY(lock_pool(io, pool, true));
