@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The MUST-show items of free space in two structures, on a simulated world where every write is seen.
+// The MUST-show items of free space in two structures, on a simulated world where every write is
+// seen.
 #include <gtest/gtest.h>
 
 #include "base/aligned.h"
