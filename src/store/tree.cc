@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/tree.h"
 
+#include <algorithm>
+
 #include "format/page.h"
 
 namespace firn::store {
@@ -102,6 +104,19 @@ struct PageTree::Walk {
   uint64_t left = 0;  // Pages that may still be visited.
 };
 
+// Brings the next leaves into memory side by side: a walk of a cold table then costs the device's
+// depth, not its latency. What fails here fails again, with its sentence, when the walk comes to
+// it.
+void PageTree::read_ahead(Io& io, const PageRef& parent, uint64_t slot) {
+  const uint64_t end = std::min(kFanout, slot + kAhead);
+  Group readers(io);
+  for (; slot < end; ++slot) {
+    const Result<IndexEntry> child = format::decode_index_entry(parent.word(slot));
+    if (!child || child->page == format::kNoPage) continue;
+    io.spawn(readers, [this, &io, leaf = child->page] { (void)pages_.get(io, leaf, leaf_kind_); });
+  }
+}
+
 Result<void> PageTree::walk(Io& io, PageNo page, uint8_t level, uint64_t first, Walk& state) {
   if (state.left-- == 0) {  // Else 512^4 entries could lead to a few pages, for ever.
     return fail(Errc::corrupt, "metadata page {}: more pages lead here than there are", page);
@@ -110,6 +125,7 @@ Result<void> PageTree::walk(Io& io, PageNo page, uint8_t level, uint64_t first, 
   const PageRef here = TRY(node(io, page, level));
   if (level == 0) return state.visit != nullptr ? (*state.visit)(io, first, here) : Result<void>();
   for (uint64_t slot = 0; slot < kFanout; ++slot) {
+    if (level == 1 && slot % kAhead == 0) read_ahead(io, here, slot);
     const IndexEntry child = TRY(format::decode_index_entry(here.word(slot)));
     if (child.page == format::kNoPage) continue;
     TRY(walk(io, child.page, static_cast<uint8_t>(level - 1), first + slot * leaves_below(level),

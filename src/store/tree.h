@@ -34,6 +34,8 @@ class PageTree {
   struct Walk;
   Result<void> walk(Io& io, PageNo page, uint8_t level, uint64_t first, Walk& state);
   Result<PageRef> node(Io& io, PageNo page, uint8_t level);
+  void read_ahead(Io& io, const PageRef& parent, uint64_t slot);
+  static constexpr uint64_t kAhead = 32;  // Leaves; half of the smallest cache.
 
   PageStore& pages_;
   PageRef root_page_;
