@@ -188,6 +188,14 @@ TEST_F(ThinDiskTest, removal_gives_everything_back) {
   EXPECT_EQ(disks_->list().size(), 1U);
 }
 
+TEST_F(ThinDiskTest, a_journal_too_small_for_a_change_is_refused_at_creation) {
+  const auto small =
+      store::Pool::create(io_, directory_ + "/small", {.bytes = kMiB, .journal_bytes = 32 * kKiB});
+  ASSERT_FALSE(small);
+  EXPECT_EQ(small.error().code, Errc::invalid);
+  EXPECT_FALSE(std::filesystem::exists(directory_ + "/small"));
+}
+
 TEST_F(ThinDiskTest, names_settings_and_renaming_survive) {
   EXPECT_EQ(disks_->create(io_, "a@b", kGiB).error().code, Errc::invalid);
   EXPECT_EQ(disks_->create(io_, "-a", kGiB).error().code, Errc::invalid);

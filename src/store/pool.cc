@@ -80,6 +80,10 @@ Result<void> Pool::create(Io& io, const std::string& directory, const PoolShape&
     return fail(Errc::invalid, "pool '{}': a journal of {} bytes has more than 2^32 slots of {}",
                 directory, shape.journal_bytes, slot);
   }
+  if (shape.journal_bytes < kJournalBytesMin) {
+    return fail(Errc::invalid, "pool '{}': a journal of {} bytes is too small; give {} or more",
+                directory, shape.journal_bytes, kJournalBytesMin);
+  }
   return make_files(io, directory, shape);
 }
 

@@ -21,6 +21,9 @@ class Blocks;
 class PageRef;
 class PageStore;
 
+// Room for the largest single change, and for its successor.
+inline constexpr uint64_t kJournalBytesMin = 64 * kKiB;
+
 // What is decided once, at creation.
 struct PoolShape {
   uint64_t bytes = 64 * kGiB;  // Capacity; rounded down to whole storage blocks.
