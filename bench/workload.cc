@@ -94,7 +94,6 @@ Offsets::Offsets(const Workload& workload, uint64_t device_bytes)
       block_(workload.block),
       blocks_((workload.bytes == 0 ? device_bytes : std::min(workload.bytes, device_bytes)) /
               workload.block),
-      state_(workload.seed),
       seed_(mixed(workload.seed)) {
   if (blocks_ == 0) die("the device is smaller than one block");
   bits_ = std::max(2U, static_cast<unsigned>(std::bit_width(blocks_ - 1)));

@@ -61,7 +61,6 @@ class Offsets {
   Mode mode_;
   uint64_t block_;
   uint64_t blocks_;
-  uint64_t state_;
   uint64_t seed_;
   uint64_t issued_ = 0;
   unsigned bits_ = 1;
