@@ -24,16 +24,9 @@
 #include "base/check.h"
 #include "base/result.h"
 #include "base/task.h"
+#include "base/time.h"
 
 namespace firn {
-
-using Duration = std::chrono::nanoseconds;
-struct Time {  // Monotonic nanoseconds since an arbitrary origin.
-  Duration since_origin{};
-  auto operator<=>(const Time&) const = default;
-  friend Time operator+(Time t, Duration d) { return {t.since_origin + d}; }
-  friend Duration operator-(Time a, Time b) { return a.since_origin - b.since_origin; }
-};
 
 // An open file or block device. Which world it belongs to is known to the Io that opened it, only.
 class File {
