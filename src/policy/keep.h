@@ -6,8 +6,8 @@
 //  K1  A snapshot in use is never chosen, nor is one twice.
 //  K2  The newest `keep` are never chosen for their number. The chain limit may choose them,
 //      oldest first, but never the newest of all: somebody has just made it.
-//  K3  The order of creation decides, not the clock: a clock that jumps deletes nothing. Times, then
-//      names, only separate equals.
+//  K3  The order of creation decides, not the clock: a clock that jumps deletes nothing. Times,
+//      then names, only separate equals.
 //  K4  What is chosen for the chain's sake shortens the chain: snapshots outside it, and those that
 //      other disks rest on, are passed over.
 //  K5  With nothing in the way both limits hold afterwards; else `blocked` says by how many not.
