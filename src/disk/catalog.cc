@@ -54,6 +54,9 @@ Result<void> Catalog::read_page(uint64_t index, const PageRef& page) {
       case RecordKind::snapshot:
         return fail(Errc::too_new, "catalog: '{}' is a snapshot, unknown to this version",
                     TRY(format::decode_name(record)).name);
+      case RecordKind::changes:
+      case RecordKind::application:
+        break;
     }
   }
   return ok;

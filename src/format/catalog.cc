@@ -4,49 +4,16 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "format/tagged.h"
 
 namespace firn::format {
 namespace {
-
-struct TagHead {
-  le16 tag;
-  le16 length;
-};
-static_assert(OnDisk<TagHead, 4>);
 
 void append(std::string& tail, uint16_t tag, std::string_view value) {
   const TagHead head{tag, static_cast<uint16_t>(value.size())};
   const View bytes = view_of(head);
   for (const std::byte b : bytes) tail.push_back(static_cast<char>(b));
   tail.append(value);
-}
-
-// Walks a tail's fields. `take(tag, value)` says whether it knows the tag, or what is wrong with
-// it. Unknown odd tags are refused here; unknown even ones are the caller's to keep.
-template <class Take>
-Result<void> walk_tail(View tail, const std::string& whose, Take&& take) {
-  while (!tail.empty()) {
-    if (tail.size() < sizeof(TagHead)) {
-      return fail(Errc::corrupt, "catalog: record '{}' ends in a tag", whose);
-    }
-    const auto head = load<TagHead>(tail);
-    if (tail.size() < sizeof(TagHead) + head.length) {
-      return fail(Errc::corrupt, "catalog: record '{}': tag {} is longer than the record", whose,
-                  head.tag.get());
-    }
-    std::string value(head.length, '\0');
-    std::memcpy(value.data(), tail.data() + sizeof(TagHead), head.length);
-    tail = tail.subspan(sizeof(TagHead) + head.length);
-    if (head.tag == 0) {
-      return fail(Errc::corrupt, "catalog: record '{}': a field without a tag", whose);
-    }
-    const bool known = TRY(take(head.tag.get(), value));
-    if (!known && head.tag % 2 != 0) {
-      return fail(Errc::too_new, "catalog: record '{}' has field {}, unknown to this version",
-                  whose, head.tag.get());
-    }
-  }
-  return ok;
 }
 
 Result<void> decode_tail(View tail, Named& named) {
@@ -172,7 +139,7 @@ Result<LayerRecord> decode_layer(View bytes) {
 
 Result<RecordKind> kind_of_record(View record) {
   const auto kind = static_cast<uint8_t>(record[0]);
-  if (kind > static_cast<uint8_t>(RecordKind::snapshot)) {
+  if (kind > static_cast<uint8_t>(RecordKind::application)) {
     return fail(Errc::too_new, "catalog: a record of kind {}, unknown to this version", kind);
   }
   if (kind == 0 && !all_zero(record.first(kRecordBytes))) {

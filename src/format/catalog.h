@@ -22,7 +22,15 @@ inline constexpr size_t kNameBytesMax = 128;
 // layer.
 inline constexpr uint32_t kFamiliesReserved = 0xffffff00;
 
-enum class RecordKind : uint8_t { free = 0, disk = 1, layer = 2, snapshot = 3 };
+// Kinds 4 and 5 are described in format/changes.h.
+enum class RecordKind : uint8_t {
+  free = 0,
+  disk = 1,
+  layer = 2,
+  snapshot = 3,
+  changes = 4,
+  application = 5,
+};
 
 enum class LayerState : uint8_t {
   live = 1,      // The growing layer of a disk.
@@ -89,7 +97,7 @@ bool name_is_valid(std::string_view name);
 Result<NameRecord> encode(const Named& named);
 Result<Named> decode_name(View record);
 Result<LayerRecord> decode_layer(View record);
-// free (entirely zero), disk, layer or snapshot; Errc::too_new for any other kind.
+// Free is entirely zero; Errc::too_new for a kind that is not known.
 Result<RecordKind> kind_of_record(View record);
 
 }  // namespace firn::format

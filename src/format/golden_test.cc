@@ -5,6 +5,7 @@
 
 #include "format/block_table.h"
 #include "format/catalog.h"
+#include "format/changes.h"
 #include "format/data_label.h"
 #include "format/format_test_util.h"
 #include "format/grain_map.h"
@@ -131,7 +132,7 @@ TEST(Golden, page_info) {
   for (const Bad& bad : {
            Bad{"place", Errc::corrupt, "crc"},
            Bad{"free", Errc::corrupt, "page 260: its entry is impossible"},
-           Bad{"kind", Errc::too_new, "page 260: its kind, 7"},
+           Bad{"kind", Errc::too_new, "page 260: its kind, 240"},
            Bad{"rot", Errc::corrupt, "crc"},
        }) {
     const Blob page = golden(fmt::format("page_info-v1-bad-{}.bin", bad.name), kPageBytes);
@@ -373,12 +374,81 @@ TEST(Golden, bad_catalog_records) {
        }) {
     expect_error(decode_name(record(bad.name)), bad.code, bad.text);
   }
-  expect_error(kind_of_record(record("kind")), Errc::too_new, "kind 4");
+  expect_error(kind_of_record(record("kind")), Errc::too_new, "kind 240");
   expect_error(decode_layer(record("layer")), Errc::corrupt, "family 0");
   expect_error(decode_layer(record("layer-odd")), Errc::too_new, "field 3");
   expect_error(decode_layer(record("family")), Errc::corrupt, "family 4294967040");
   expect_error(decode_layer(record("state")), Errc::corrupt, "layer 5");
   expect_error(decode_layer(record("version")), Errc::too_new, "version 2");
+}
+
+TEST(Golden, changes) {
+  const Blob page = golden("changes-v1.bin", 2 * kRecordBytes);
+  EXPECT_EQ(*kind_of_record(View(page)), RecordKind::changes);
+  const auto record = decode_changes(View(page).first(kRecordBytes));
+  ASSERT_TRUE(record) << text_of(record.error());
+  Uuid branch;
+  branch.fill(std::byte{0xb0});
+  EXPECT_EQ(record->state, static_cast<std::byte>(ChangesState::open));
+  EXPECT_EQ(record->block_shift, std::byte{16});
+  EXPECT_EQ(record->disk, kUuid);
+  EXPECT_EQ(record->branch, branch);
+  EXPECT_EQ(record->event_counter, 9U);
+  EXPECT_EQ(record->valid_from, 0U);
+  EXPECT_EQ(record->bytes, 10 * kGiB);
+  EXPECT_EQ(record->created_ns, kCreated);
+  EXPECT_EQ(record->log.page, 261U);
+  EXPECT_EQ(record->log.level, std::byte{1});
+  EXPECT_EQ(record->intents.page, 262U);
+  EXPECT_EQ(record->intents.level, std::byte{0});
+  EXPECT_EQ(grown_counter(*record, 131071), 0U);
+  EXPECT_EQ(grown_counter(*record, 131072), 4U);
+  EXPECT_EQ(grown_counter(*record, 147456), 10U);
+  EXPECT_EQ(record->tail_bytes, 7U);
+
+  EXPECT_EQ(*kind_of_record(View(page).subspan(kRecordBytes)), RecordKind::application);
+  const auto application = decode_application(View(page).subspan(kRecordBytes));
+  ASSERT_TRUE(application) << text_of(application.error());
+  EXPECT_EQ(name_of(*application), "borg-nightly");
+  EXPECT_EQ(application->disk, kUuid);
+  EXPECT_EQ(application->branch, branch);
+  EXPECT_EQ(application->counter, 9U);
+  EXPECT_EQ(application->previous, 5U);
+  EXPECT_EQ(application->has_previous, std::byte{1});
+  EXPECT_EQ(application->began_ns, kCreated);
+
+  const Blob log = golden("changes-v1-log.bin", kPageBytes);
+  for (const auto& [at, counter] : {std::pair{0, 9U}, {1, 9U}, {2, 0U}, {3, 1U}, {1023, 0U}}) {
+    EXPECT_EQ(load<le32>(View(log).subspan(static_cast<size_t>(at) * 4)), counter) << at;
+  }
+  EXPECT_EQ(load<le64>(golden("changes-v1-intents.bin", kPageBytes)), 0x8000000000000003U);
+}
+
+TEST(Golden, bad_changes) {
+  const auto record = [](const std::string& name) {
+    return golden("changes-v1-bad-" + name + ".bin", kRecordBytes);
+  };
+  for (const Bad& bad : {
+           Bad{"version", Errc::too_new, "version 2"},
+           Bad{"state", Errc::corrupt, "impossible"},
+           Bad{"shift", Errc::corrupt, "impossible"},
+           Bad{"counter", Errc::corrupt, "impossible"},
+           Bad{"valid", Errc::corrupt, "impossible"},
+           Bad{"root", Errc::corrupt, "impossible"},
+           Bad{"growth", Errc::corrupt, "impossible"},
+           Bad{"odd", Errc::too_new, "field 3"},
+           Bad{"reserved", Errc::corrupt, "its tail is impossible"},
+       }) {
+    expect_error(decode_changes(record(bad.name)), bad.code, bad.text);
+  }
+  for (const Bad& bad : {
+           Bad{"name", Errc::corrupt, "bad name"},
+           Bad{"length", Errc::corrupt, "bad name"},
+           Bad{"previous", Errc::corrupt, "'borg-nightly' is impossible"},
+           Bad{"flag", Errc::corrupt, "'borg-nightly' is impossible"},
+       }) {
+    expect_error(decode_application(record(bad.name)), bad.code, bad.text);
+  }
 }
 
 }  // namespace

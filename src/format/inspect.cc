@@ -6,6 +6,7 @@
 
 #include "format/block_table.h"
 #include "format/catalog.h"
+#include "format/changes.h"
 #include "format/data_label.h"
 #include "format/micro_journal.h"
 #include "format/superblock.h"
@@ -28,11 +29,13 @@ constexpr Known kArtifacts[] = {
     {Artifact::map_page, "map", kPageBytes},
     {Artifact::journal_slot, "journal-slot", sizeof(SlotHeader)},
     {Artifact::data_label, "data-label", sizeof(DataLabel)},
+    {Artifact::change_log_page, "change-log", kPageBytes},
+    {Artifact::intent_page, "change-intents", kPageBytes},
 };
 const Known& known(Artifact artifact) { return kArtifacts[static_cast<size_t>(artifact) - 1]; }
 
 constexpr std::string_view kPageKinds[] = {"free",    "pool root", "index",     "block table",
-                                           "catalog", "map",       "change log"};
+                                           "catalog", "map",       "change log", "change intents"};
 constexpr std::string_view kBlockStates[] = {"raw", "ready", "allocated", "bad"};
 constexpr std::string_view kLayerStates[] = {"?", "live", "frozen", "dropping"};
 constexpr std::string_view kMedia[] = {"?", "file", "persistent memory"};
@@ -225,6 +228,32 @@ void inspect_layer(Paper& paper, const LayerRecord& layer) {
   if (layer.tail_bytes != 0) paper.field("unknown fields", "{} bytes", layer.tail_bytes.get());
 }
 
+constexpr std::string_view kChangesStates[] = {"?", "clean", "open", "invalid"};
+
+void inspect_changes(Paper& paper, const ChangesRecord& record) {
+  paper.field("disk", "{}, {} bytes", uuid_text(record.disk), record.bytes.get());
+  paper.field("branch", "{}", uuid_text(record.branch));
+  paper.field("state", "{}, blocks of {} bytes", spelled(kChangesStates, record.state),
+              uint64_t{1} << static_cast<unsigned>(record.block_shift));
+  paper.field("events", "{}, answers from {} on", record.event_counter.get(),
+              record.valid_from.get());
+  inspect_tree(paper, "log", record.log);
+  inspect_tree(paper, "intents", record.intents);
+  for (const Growth& one : record.growths) {
+    if (one.counter == 0) break;
+    paper.field("grown", "from block {} on: {}", one.first_block.get(), one.counter.get());
+  }
+  if (record.tail_bytes != 0) paper.field("unknown fields", "{} bytes", record.tail_bytes.get());
+}
+
+void inspect_application(Paper& paper, const ApplicationRecord& record) {
+  paper.field("application", "{}", printable(name_of(record)));
+  paper.field("disk", "{}", uuid_text(record.disk));
+  paper.field("branch", "{}", uuid_text(record.branch));
+  paper.field("began", "event {}, {} ns", record.counter.get(), record.began_ns.get());
+  if (record.has_previous == std::byte{1}) paper.field("before", "{}", record.previous.get());
+}
+
 void inspect_record(Paper& paper, size_t number, View record) {
   const auto kind = kind_of_record(record);
   const std::string what = fmt::format("record +{}", number);
@@ -246,6 +275,18 @@ void inspect_record(Paper& paper, size_t number, View record) {
       const auto named = decode_name(record);
       paper.verdict(what, named, *kind == RecordKind::disk ? " (disk)" : " (snapshot)");
       if (named) inspect_name(paper, *named);
+      return;
+    }
+    case RecordKind::changes: {
+      const auto changes = decode_changes(record);
+      paper.verdict(what, changes, " (change tracking)");
+      if (changes) inspect_changes(paper, *changes);
+      return;
+    }
+    case RecordKind::application: {
+      const auto application = decode_application(record);
+      paper.verdict(what, application, " (application)");
+      if (application) inspect_application(paper, *application);
       return;
     }
   }
@@ -273,6 +314,30 @@ void inspect_map(Paper& paper, View bytes, const InspectContext& context) {
     } else {
       paper.field(fmt::format("grain +{}", i), "{:016x}, impossible", raw);
     }
+  }
+}
+
+void inspect_change_log(Paper& paper, View bytes) {
+  paper.line("change log page: good, any counter is possible");
+  const auto counter = [&](size_t i) { return load<le32>(bytes.subspan(i * 4)).get(); };
+  for (size_t first = 0; first < kLogEntries;) {
+    size_t end = first + 1;
+    while (end < kLogEntries && counter(end) == counter(first)) ++end;
+    if (counter(first) != 0) {
+      paper.field(fmt::format("blocks +{}", first), "to +{}: event {}", end - 1, counter(first));
+    }
+    first = end;
+  }
+}
+
+void inspect_intents(Paper& paper, View bytes) {
+  paper.line("change intent page: good, any bit is possible");
+  const auto bit = [&](size_t i) { return (load<le64>(bytes.subspan(i / 64 * 8)) >> i % 64 & 1) != 0; };
+  for (size_t first = 0; first < kIntentBits;) {
+    size_t end = first + 1;
+    while (end < kIntentBits && bit(end) == bit(first)) ++end;
+    if (bit(first)) paper.field(fmt::format("regions +{}", first), "to +{}", end - 1);
+    first = end;
   }
 }
 
@@ -386,6 +451,12 @@ std::string inspect(Artifact artifact, View bytes, const InspectContext& context
       break;
     case Artifact::data_label:
       inspect_label(paper, bytes.first(whole), context);
+      break;
+    case Artifact::change_log_page:
+      inspect_change_log(paper, bytes.first(whole));
+      break;
+    case Artifact::intent_page:
+      inspect_intents(paper, bytes.first(whole));
       break;
   }
   return paper.take();

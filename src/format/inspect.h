@@ -28,6 +28,8 @@ enum class Artifact : uint8_t {
   map_page = 7,
   journal_slot = 8,
   data_label = 9,
+  change_log_page = 10,
+  intent_page = 11,
 };
 
 struct InspectContext {
@@ -37,10 +39,10 @@ struct InspectContext {
 };
 
 // "superblock", "info", "pool-root", "index", "blocks", "catalog", "map", "journal-slot",
-// "data-label".
+// "data-label", "change-log", "change-intents".
 std::string_view name_of(Artifact artifact);
 std::optional<Artifact> artifact_named(std::string_view name);
-// By magic. Index, block, catalog and map pages have none: their page-info entry knows.
+// By magic. Index, block, catalog, map and change pages have none: their page-info entry knows.
 std::optional<Artifact> recognise(View bytes);
 // How many bytes one is; of a journal slot the least.
 size_t size_of(Artifact artifact);

@@ -16,7 +16,8 @@ Uuid golden_uuid() {
 
 constexpr Artifact kAll[] = {Artifact::superblock, Artifact::info_page,    Artifact::pool_root,
                              Artifact::index_page, Artifact::block_page,   Artifact::catalog_page,
-                             Artifact::map_page,   Artifact::journal_slot, Artifact::data_label};
+                             Artifact::map_page,   Artifact::journal_slot, Artifact::data_label,
+                             Artifact::change_log_page, Artifact::intent_page};
 
 TEST(Inspect, names) {
   for (const Artifact artifact : kAll) {

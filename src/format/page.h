@@ -35,9 +35,10 @@ enum class PageKind : uint8_t {
   block_table = 3,  // 64 block entries.
   catalog = 4,      // 8 catalog records.
   map = 5,          // 512 grain entries: a leaf of a layer's map.
-  change_log = 6,   // Reserved for change tracking.
+  change_log = 6,      // 1024 counters: a leaf of a disk's change log.
+  change_intents = 7,  // 32768 bits: a leaf of its intent map.
 };
-inline constexpr uint8_t kPageKindMax = 6;
+inline constexpr uint8_t kPageKindMax = 7;
 
 constexpr bool is_info_page(PageNo page) { return page % kGroupPages == 0; }
 constexpr PageNo info_page_of(PageNo page) { return page - page % kGroupPages; }

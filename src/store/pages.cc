@@ -131,7 +131,8 @@ Result<void> PageStore::check_form(PageNo page, PageKind kind, View content) con
       TRY(format::decode_pool_root(content));
       return ok;
     case PageKind::catalog:  // Each record is decoded by whoever reads it.
-    case PageKind::change_log:
+    case PageKind::change_log:  // Any counter and any bit is possible.
+    case PageKind::change_intents:
     case PageKind::free:
       return ok;
   }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "format/page.h"
 
 namespace firn::store {
@@ -39,7 +40,7 @@ void PageTree::set_root(PageNo page, uint8_t level) {
 }
 
 Result<PageRef> PageTree::node(Io& io, PageNo page, uint8_t level) {
-  return pages_.get(io, page, level == 0 ? leaf_kind_ : PageKind::index, level);
+  return pages_.get(io, page, kind_at(level), level);
 }
 
 Result<PageRef> PageTree::leaf(Io& io, uint64_t index) {
@@ -96,6 +97,84 @@ Result<PageRef> PageTree::make_leaf(Io& io, uint64_t index) {
     pages_.set_word(at_level, slot, format::encode(IndexEntry{page, true}));
   }
   return node(io, page, 0);
+}
+
+// --- taking apart
+
+// A page that is not what its parent says stays: somebody else may own it.
+void PageTree::free_node(PageNo page, uint8_t level) {
+  const bool there = page < pages_.groups() * format::kGroupPages && !format::is_info_page(page);
+  const format::PageInfo info = there ? pages_.info(page) : format::PageInfo{};
+  if (static_cast<PageKind>(info.kind) == kind_at(level) &&
+      static_cast<uint8_t>(info.level) == level) {
+    pages_.free(page, kind_at(level));
+  } else {
+    log(LogLevel::error, "metadata page {} is not what refers to it says; not freed", page);
+  }
+}
+
+Result<void> PageTree::drop_leaf(Io& io, uint64_t index) {
+  const auto only = making_.lock(io);
+  const format::TreeRoot at = root();
+  PageNo page = at.page;
+  auto level = static_cast<uint8_t>(at.level);
+  if (page == format::kNoPage || index >= capacity(level)) return ok;
+  PageRef parent;
+  uint64_t slot = 0;
+  for (; level > 0; --level) {
+    parent = TRY(node(io, page, level));
+    slot = index / leaves_below(level) % kFanout;
+    page = TRY(format::decode_index_entry(parent.word(slot))).page;
+    if (page == format::kNoPage) return ok;
+  }
+  const NoWait atom;
+  if (parent) {
+    pages_.set_word(parent, slot, 0);
+  } else {
+    set_root(format::kNoPage, 0);
+  }
+  free_node(page, 0);
+  return ok;
+}
+
+// Everything below `page`, which is of `level` and stays.
+Result<void> PageTree::free_below(Io& io, PageNo page, uint8_t level) {
+  constexpr uint64_t kBatch = 64;
+  const auto below = static_cast<uint8_t>(level - 1);
+  for (uint64_t first = 0; first < kFanout; first += kBatch) {
+    const auto here = node(io, page, level);
+    if (!here && here.error().code == Errc::corrupt) {
+      log(LogLevel::error, "what lies below is left to the check: {}", text_of(here.error()));
+      return ok;
+    }
+    if (!here) return here.error();
+    for (uint64_t slot = first; slot < first + kBatch && below > 0; ++slot) {
+      const auto child = format::decode_index_entry(here->word(slot));
+      if (child && child->page != format::kNoPage) TRY(free_below(io, child->page, below));
+    }
+    const auto admission = TRY(pages_.admit(io));
+    const NoWait atom;
+    for (uint64_t slot = first; slot < first + kBatch; ++slot) {
+      const auto child = format::decode_index_entry(here->word(slot));
+      if (!child || child->page == format::kNoPage) continue;
+      pages_.set_word(*here, slot, 0);
+      free_node(child->page, below);
+    }
+  }
+  return ok;
+}
+
+Result<void> PageTree::free_all(Io& io) {
+  const auto only = making_.lock(io);
+  const format::TreeRoot at = root();
+  if (at.page == format::kNoPage) return ok;
+  const auto level = static_cast<uint8_t>(at.level);
+  if (level > 0) TRY(free_below(io, at.page, level));
+  const auto admission = TRY(pages_.admit(io));
+  const NoWait atom;
+  set_root(format::kNoPage, 0);
+  free_node(at.page, level);
+  return ok;
 }
 
 struct PageTree::Walk {

@@ -19,6 +19,7 @@
 #include "base/units.h"
 #include "format/block_table.h"
 #include "format/catalog.h"
+#include "format/changes.h"
 #include "format/data_label.h"
 #include "format/grain_map.h"
 #include "format/micro_journal.h"
@@ -155,7 +156,7 @@ void make_pages() {
   info.entries[3].crc = 1;
   keep("page_info-v1-bad-free", sealed(info, 256), "page", kInfo);
   info = info_page();
-  info.entries[3].kind = std::byte{kPageKindMax + 1};
+  info.entries[3].kind = std::byte{0xf0};
   keep("page_info-v1-bad-kind", sealed(info, 256), "page", kInfo);
   Blob rotten = sealed(info_page(), 256);
   rotten[80] ^= std::byte{1};
@@ -400,7 +401,7 @@ void make_catalog() {
   bad_name("field", [](NameRecord& r) { r.tail[2] = std::byte{0xff}; });
   bad_name("reserved", [](NameRecord& r) { r.reserved[0] = std::byte{1}; });
   bad_name("continuation", [](NameRecord& r) { r.continuation = 12; });
-  bad_name("kind", [](NameRecord& r) { r.kind = std::byte{4}; });
+  bad_name("kind", [](NameRecord& r) { r.kind = std::byte{0xf0}; });
   const auto bad_layer = [&](const std::string& what,
                              const std::function<void(LayerRecord&)>& change) {
     LayerRecord record = layer();
@@ -412,6 +413,86 @@ void make_catalog() {
   bad_layer("layer-odd", [](LayerRecord& r) { r.tail[0] = std::byte{3}; });
   bad_layer("family", [](LayerRecord& r) { r.family = kFamiliesReserved; });
   bad_layer("version", [](LayerRecord& r) { r.version = std::byte{2}; });
+}
+
+// --- change tracking
+
+ChangesRecord changes() {
+  ChangesRecord record;
+  record.state = static_cast<std::byte>(ChangesState::open);
+  record.block_shift = std::byte{16};
+  record.disk = kUuid;
+  record.branch.fill(std::byte{0xb0});
+  record.event_counter = 9;
+  record.valid_from = 0;
+  record.bytes = 10 * kGiB;
+  record.created_ns = kCreated;
+  record.log.page = 261;
+  record.log.level = std::byte{1};
+  record.intents.page = 262;
+  add_growth(record, 131072, 4);  // From 8 GiB.
+  add_growth(record, 147456, 10);
+  const std::string_view unknown("\x08\x00\x03\x00new", 7);
+  record.tail_bytes = static_cast<uint16_t>(unknown.size());
+  std::memcpy(record.tail.data(), unknown.data(), unknown.size());
+  return record;
+}
+
+ApplicationRecord application() {
+  ApplicationRecord record;
+  const std::string_view name = "borg-nightly";
+  record.name_bytes = static_cast<std::byte>(name.size());
+  std::ranges::copy(name, record.name.begin());
+  record.disk = kUuid;
+  record.branch.fill(std::byte{0xb0});
+  record.counter = 9;
+  record.previous = 5;
+  record.has_previous = std::byte{1};
+  record.began_ns = kCreated;
+  return record;
+}
+
+void make_changes() {
+  Blob page;
+  append(page, changes());
+  append(page, application());
+  keep("changes-v1", page, "changes", 0);
+  const auto bad = [](const std::string& what, const std::function<void(ChangesRecord&)>& change) {
+    ChangesRecord record = changes();
+    change(record);
+    keep("changes-v1-bad-" + what, blob_of(view_of(record)), "changes", 0);
+  };
+  bad("version", [](ChangesRecord& r) { r.version = std::byte{2}; });
+  bad("state", [](ChangesRecord& r) { r.state = std::byte{4}; });
+  bad("shift", [](ChangesRecord& r) { r.block_shift = std::byte{64}; });
+  bad("counter", [](ChangesRecord& r) { r.event_counter = kEventMax + 1; });
+  bad("valid", [](ChangesRecord& r) { r.valid_from = 10; });
+  bad("root", [](ChangesRecord& r) { r.log.page = 512; });
+  bad("growth", [](ChangesRecord& r) { r.growths[1].first_block = 5; });
+  bad("odd", [](ChangesRecord& r) { r.tail[0] = std::byte{3}; });
+  bad("reserved", [](ChangesRecord& r) { r.reserved0[3] = std::byte{1}; });
+  const auto bad_application = [](const std::string& what,
+                                  const std::function<void(ApplicationRecord&)>& change) {
+    ApplicationRecord record = application();
+    change(record);
+    keep("changes-v1-bad-" + what, blob_of(view_of(record)), "changes", 0);
+  };
+  bad_application("name", [](ApplicationRecord& r) { r.name[0] = '-'; });
+  bad_application("length", [](ApplicationRecord& r) { r.name_bytes = std::byte{129}; });
+  bad_application("previous", [](ApplicationRecord& r) { r.previous = 9; });
+  bad_application("flag", [](ApplicationRecord& r) { r.has_previous = std::byte{2}; });
+
+  const std::string id = text_of(ChangeId{kUuid, changes().branch, 9});
+  Blob seed = blob_of(std::as_bytes(std::span(id)));
+  seed.insert(seed.begin(), std::byte{1});
+  seeds["changes/change_id"] = seed;
+
+  Blob log;
+  for (const uint32_t counter : {9U, 9U, 0U, 1U}) append(log, le32(counter));
+  keep("changes-v1-log", log, "changes", 2);
+  Blob intents;
+  append(intents, le64(0x8000000000000003));
+  keep("changes-v1-intents", intents, "changes", 3);
 }
 
 // --- files
@@ -446,6 +527,7 @@ int main(int count, char** arguments) {
   make_tables();
   make_journal();
   make_catalog();
+  make_changes();
   bool good = true;
   const auto each = [&](const std::string& directory, const std::map<std::string, Blob>& files) {
     for (const auto& [name, bytes] : files) {
