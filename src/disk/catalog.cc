@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "disk/catalog.h"
 
+#include <algorithm>
+
 namespace firn::disk {
 
 using format::kRecordBytes;
@@ -14,24 +16,140 @@ Catalog::Catalog(store::Pool& pool)
       root_(pool.root()),
       tree_(pool.pages(), pool.root(), offset_of(format::Tree::catalog), PageKind::catalog) {}
 
-Result<void> Catalog::add_layer(RecordNo no, View record) {
+const Catalog::Names& Catalog::snapshots(const format::Uuid& disk) const {
+  static const Names kNone;
+  const auto found = snapshots_.find(disk);
+  return found == snapshots_.end() ? kNone : found->second;
+}
+
+Catalog::NameSeen* Catalog::snapshot(const format::Uuid& disk, std::string_view name) {
+  const auto of_disk = snapshots_.find(disk);
+  if (of_disk == snapshots_.end()) return nullptr;
+  const auto found = of_disk->second.find(name);
+  return found == of_disk->second.end() ? nullptr : &found->second;
+}
+
+const Catalog::NameSeen& Catalog::add_snapshot(RecordNo record, format::Named named) {
+  std::string name = named.name;
+  return snapshots_[named.disk][std::move(name)] = {record, std::move(named)};
+}
+
+void Catalog::forget_snapshot(const format::Uuid& disk, std::string_view name) {
+  const auto of_disk = snapshots_.find(disk);
+  of_disk->second.erase(of_disk->second.find(name));
+  if (of_disk->second.empty()) snapshots_.erase(of_disk);
+}
+
+const std::vector<uint32_t>& Catalog::children(uint32_t layer) const {
+  static const std::vector<uint32_t> kNone;
+  const auto found = children_.find(layer);
+  return found == children_.end() ? kNone : found->second;
+}
+
+const Catalog::NameSeen* Catalog::name_of(uint32_t layer) const {
+  const auto found = named_.find(layer);
+  return found == named_.end() ? nullptr : found->second;
+}
+
+void Catalog::set_name_of(uint32_t layer, const NameSeen* name) {
+  if (const NameSeen* const before = name_of(layer); before != nullptr) {
+    uuids_.erase(before->named.uuid);
+  }
+  if (name == nullptr) {
+    named_.erase(layer);
+    return;
+  }
+  named_[layer] = name;
+  uuids_.insert(name->named.uuid);
+}
+
+void Catalog::add_layer(RecordNo record, const format::LayerRecord& layer) {
+  layers_[layer.layer] = {record, layer};
+  if (layer.parent != 0) children_[layer.parent].push_back(layer.layer);
+}
+
+void Catalog::forget_layer(uint32_t id) {
+  CHECK(children(id).empty());
+  set_parent(id, 0);
+  layers_.erase(id);
+  named_.erase(id);
+}
+
+void Catalog::set_parent(uint32_t id, uint32_t parent) {
+  le32& now = layers_.at(id).layer.parent;
+  if (now != 0) {
+    std::erase(children_.at(now), id);
+    if (children_.at(now).empty()) children_.erase(now);
+  }
+  now = parent;
+  if (parent == 0) return;
+  std::vector<uint32_t>& siblings = children_[parent];
+  siblings.insert(std::ranges::lower_bound(siblings, id), id);
+}
+
+// --- reading
+
+Result<void> Catalog::load_layer(RecordNo no, View record) {
   const auto layer = TRY(format::decode_layer(record));
   const PoolRoot root = load_root();
   if (layer.layer >= root.next_layer || layer.family >= root.next_family) {
     return fail(Errc::corrupt, "catalog: layer {} of family {} has an id that was never given out",
                 layer.layer.get(), layer.family.get());
   }
-  if (!layers_.emplace(layer.layer.get(), LayerSeen{no, layer}).second) {
+  if (layers_.contains(layer.layer)) {
     return fail(Errc::corrupt, "catalog: layer {} is there twice", layer.layer.get());
+  }
+  layers_[layer.layer] = {no, layer};
+  return ok;
+}
+
+Result<void> Catalog::load_name(RecordNo no, View record) {
+  auto named = TRY(format::decode_name(record));
+  const std::string name = named.name;
+  const bool is_disk = named.kind == RecordKind::disk;
+  Names& names = is_disk ? names_ : snapshots_[named.disk];
+  if (!names.emplace(name, NameSeen{no, std::move(named)}).second) {
+    return fail(Errc::corrupt, "catalog: {} '{}' is there twice", is_disk ? "disk" : "snapshot",
+                name);
   }
   return ok;
 }
 
-Result<void> Catalog::add_disk(RecordNo no, View record) {
-  auto named = TRY(format::decode_name(record));
-  const std::string name = named.name;
-  if (!names_.emplace(name, NameSeen{no, std::move(named)}).second) {
-    return fail(Errc::corrupt, "catalog: disk '{}' is there twice", name);
+// C2
+Result<void> Catalog::check_layers() const {
+  for (const auto& [id, seen] : layers_) {
+    if (seen.layer.parent == 0) continue;
+    const auto parent = layers_.find(seen.layer.parent);
+    if (parent == layers_.end() || parent->first >= id ||
+        parent->second.layer.family != seen.layer.family) {
+      return fail(Errc::corrupt, "catalog: layer {} stands on layer {}, which cannot be", id,
+                  seen.layer.parent.get());
+    }
+  }
+  return ok;
+}
+
+// C3
+Result<void> Catalog::check_name(const NameSeen& seen) {
+  const format::Named& named = seen.named;
+  const auto layer = layers_.find(named.layer);
+  if (layer == layers_.end()) {
+    return fail(Errc::corrupt, "catalog: '{}' has layer {}, which is not there", named.name,
+                named.layer);
+  }
+  const auto wanted =
+      named.kind == RecordKind::disk ? format::LayerState::live : format::LayerState::frozen;
+  if (static_cast<format::LayerState>(layer->second.layer.state) != wanted) {
+    return fail(Errc::corrupt, "catalog: '{}' has layer {}, which is in state {}", named.name,
+                named.layer, static_cast<unsigned>(layer->second.layer.state));
+  }
+  const auto [other, alone] = named_.emplace(named.layer, &seen);
+  if (!alone) {
+    return fail(Errc::corrupt, "catalog: '{}' and '{}' both have layer {}",
+                other->second->named.name, named.name, named.layer);
+  }
+  if (!uuids_.insert(named.uuid).second) {
+    return fail(Errc::corrupt, "catalog: the uuid of '{}' is there twice", named.name);
   }
   return ok;
 }
@@ -46,14 +164,12 @@ Result<void> Catalog::read_page(uint64_t index, const PageRef& page) {
         free_.push_back(no);
         break;
       case RecordKind::layer:
-        TRY(add_layer(no, record));
+        TRY(load_layer(no, record));
         break;
       case RecordKind::disk:
-        TRY(add_disk(no, record));
-        break;
       case RecordKind::snapshot:
-        return fail(Errc::too_new, "catalog: '{}' is a snapshot, unknown to this version",
-                    TRY(format::decode_name(record)).name);
+        TRY(load_name(no, record));
+        break;
       case RecordKind::changes:
       case RecordKind::application:
         break;
@@ -66,16 +182,21 @@ Result<void> Catalog::load(Io& io) {
   records_ = load_root().catalog_records;
   TRY(tree_.for_each(
       io, [this](Io&, uint64_t index, const PageRef& page) { return read_page(index, page); }));
-  std::map<uint32_t, std::string_view> disks;
+  TRY(check_layers());
+  for (const auto& [id, seen] : layers_) {
+    if (seen.layer.parent != 0) children_[seen.layer.parent].push_back(id);
+  }
+  std::set<format::Uuid> disks;
   for (const auto& [name, seen] : names_) {
-    if (!layers_.contains(seen.named.layer)) {
-      return fail(Errc::corrupt, "catalog: disk '{}' has layer {}, which is not there", name,
-                  seen.named.layer);
-    }
-    const auto [other, alone] = disks.emplace(seen.named.layer, name);
-    if (!alone) {
-      return fail(Errc::corrupt, "catalog: disks '{}' and '{}' both have layer {}", other->second,
-                  name, seen.named.layer);
+    TRY(check_name(seen));
+    disks.insert(seen.named.uuid);
+  }
+  for (const auto& [disk, names] : snapshots_) {
+    for (const auto& [name, seen] : names) {
+      TRY(check_name(seen));
+      if (disks.contains(disk)) continue;
+      return fail(Errc::corrupt, "catalog: snapshot '{}' belongs to a disk that is not there",
+                  name);
     }
   }
   return ok;
@@ -110,18 +231,19 @@ void Catalog::clear(const Slot& slot) {
   free_.push_back(slot.record);
 }
 
-Result<Catalog::FreshIds> Catalog::take_ids() {
+Result<Catalog::FreshIds> Catalog::take_ids(uint32_t family) {
   const PoolRoot root = load_root();
-  if (root.next_family >= format::kFamiliesReserved || root.next_layer == UINT32_MAX) {
+  if ((family == 0 && root.next_family >= format::kFamiliesReserved) ||
+      root.next_layer == UINT32_MAX) {
     return fail(Errc::no_space, "pool '{}' has given out all its ids: {} families, {} layers",
                 pool_.directory(), root.next_family - 1, root.next_layer - 1);
   }
   PoolRoot next = root;
-  next.next_family = root.next_family + 1;
+  if (family == 0) next.next_family = root.next_family + 1;
   next.next_layer = root.next_layer + 1;
   const size_t at = offsetof(PoolRoot, next_family);
   pool_.pages().set_bytes(root_, at, view_of(next).subspan(at, 8));
-  return FreshIds{root.next_family, root.next_layer};
+  return FreshIds{family == 0 ? root.next_family.get() : family, root.next_layer};
 }
 
 }  // namespace firn::disk

@@ -58,6 +58,15 @@ class Checker {
   std::vector<bool> page_seen_;
   uint64_t layer_grains_ = 0;
   uint64_t layer_pages_ = 0;
+  // What layers say that they own, and what was counted; by the layer that a consolidation, which
+  // may be half done, ends in (N6).
+  struct Owned {
+    uint64_t said_grains = 0, said_pages = 0, grains = 0, pages = 0;
+    bool unknown = false;  // Pages were corrupt: counts that cannot be known.
+  };
+  uint32_t heir_of(uint32_t layer) const;
+  void compare_counts();
+  std::map<uint32_t, Owned> counts_;
 };
 
 bool Checker::see_page(PageNo page, std::string_view whose) {
@@ -127,12 +136,35 @@ Result<void> Checker::walk_layer(Io& io, const LayerRecord& layer) {
   const uint64_t corrupt_before = report_.corrupt_pages;
   const IndexEntry root = TRY(format::decode_index_entry(layer.root));
   TRY(walk_tree(io, layer, root.page, static_cast<uint8_t>(layer.root_level), root.own));
-  if (report_.corrupt_pages != corrupt_before) return ok;  // Counts that cannot be known.
-  if (layer_grains_ != layer.own_grains || layer_pages_ != layer.own_pages) {
-    found("layer {} says that it owns {} grains and {} pages, it owns {} and {}", layer.layer.get(),
-          layer.own_grains.get(), layer.own_pages.get(), layer_grains_, layer_pages_);
-  }
+  Owned& owned = counts_[heir_of(layer.layer)];
+  owned.said_grains += layer.own_grains;
+  owned.said_pages += layer.own_pages;
+  owned.grains += layer_grains_;
+  owned.pages += layer_pages_;
+  owned.unknown = owned.unknown || report_.corrupt_pages != corrupt_before;
   return ok;
+}
+
+// A frozen layer without a name is on its way into the only one that stands on it.
+uint32_t Checker::heir_of(uint32_t layer) const {
+  while (true) {
+    const auto& children = catalog_.children(layer);
+    const auto state = static_cast<format::LayerState>(catalog_.layers().at(layer).layer.state);
+    if (state != format::LayerState::frozen || catalog_.name_of(layer) != nullptr ||
+        children.size() != 1) {
+      return layer;
+    }
+    layer = children[0];
+  }
+}
+
+void Checker::compare_counts() {
+  for (const auto& [layer, owned] : counts_) {
+    if (owned.unknown) continue;
+    if (owned.said_grains == owned.grains && owned.said_pages == owned.pages) continue;
+    found("layer {} says that it owns {} grains and {} pages, it owns {} and {}", layer,
+          owned.said_grains, owned.said_pages, owned.grains, owned.pages);
+  }
 }
 
 Result<void> Checker::walk_everything(Io& io) {
@@ -140,14 +172,14 @@ Result<void> Checker::walk_everything(Io& io) {
   TRY(pool_.blocks().table().for_each_page(
       io, [this](PageNo page) { see_page(page, "the block table"); }));
   TRY(catalog_.tree().for_each_page(io, [this](PageNo page) { see_page(page, "the catalog"); }));
-  for (const auto& [name, seen] : catalog_.names()) {
-    if (seen.named.kind == format::RecordKind::disk) ++report_.disks;
-  }
+  report_.disks = catalog_.names().size();
+  for (const auto& [disk, names] : catalog_.all_snapshots()) report_.snapshots += names.size();
   for (const auto& [id, seen] : catalog_.layers()) {
     const Catalog::Slot slot = TRY(catalog_.pin(io, seen.record));
     TRY(walk_layer(
         io, TRY(format::decode_layer(slot.page.view().subspan(slot.at, format::kRecordBytes)))));
   }
+  compare_counts();
   return ok;
 }
 

@@ -376,12 +376,12 @@ TEST_F(DamageTest, names_and_layers_that_are_there_twice_are_named) {
     bytes = a;
     bytes[offsetof(format::NameRecord, name)] = std::byte{'z'};
   });
-  expect_refused(Errc::corrupt, "disks 'a' and 'z' both have layer 1");
+  expect_refused(Errc::corrupt, "'a' and 'z' both have layer 1");
 }
 
 TEST_F(DamageTest, catalog_records_of_other_versions) {
   edit_record(3, [](auto& bytes) { bytes[0] = std::byte{3}; });
-  expect_refused(Errc::too_new, "'b' is a snapshot");
+  expect_refused(Errc::corrupt, "snapshot 'b' does not say of which disk");
   edit_record(3, [](auto& bytes) { bytes[0] = std::byte{1}; });
   edit_record(2, [](auto& bytes) { bytes[offsetof(format::LayerRecord, layer)] = std::byte{77}; });
   expect_refused(Errc::corrupt, "layer 77 of family 2 has an id that was never given out");

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "disk/disks.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "disk/disks_impl.h"
+#include "disk/names.h"
 
 namespace firn::disk {
 
@@ -13,15 +16,6 @@ using format::RecordKind;
 
 namespace {
 
-format::Uuid fresh_uuid(Io& io) {
-  format::Uuid uuid;
-  for (size_t i = 0; i < uuid.size(); i += 8) {
-    const le64 word(io.random());
-    std::memcpy(uuid.data() + i, &word, sizeof word);
-  }
-  return uuid;
-}
-
 Result<void> check_size(std::string_view name, uint64_t bytes) {
   if (bytes == 0 || bytes > kDiskBytesMax || !aligned(bytes, 512)) {
     return fail(Errc::invalid, "disk '{}': a size of {} bytes; give a multiple of 512 up to 64 TiB",
@@ -30,44 +24,36 @@ Result<void> check_size(std::string_view name, uint64_t bytes) {
   return ok;
 }
 
-Result<void> check_name(std::string_view name) {
-  if (format::name_is_valid(name)) return ok;
-  return fail(
-      Errc::invalid,
-      "'{}' is not a name: use 1 to 128 of A-Z a-z 0-9 . _ : - and begin with none of . and -",
-      name);
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Disks>> Disks::open(Io& io, store::Pool& pool) {
-  auto disks = std::make_unique<DisksImpl>(pool);
+  auto disks = std::make_unique<DisksImpl>(io, pool);
   TRY(disks->load(io));
   return std::unique_ptr<Disks>(std::move(disks));
 }
 
 DisksImpl::~DisksImpl() {
-  for (const auto& [layer, open] : open_) {
-    CHECK(*open.attached == 0, "layer {} is still attached", layer);
+  stopping_ = true;
+  io_.wake(due_);
+  sweeper_.wait();
+  for (const auto& [uuid, open] : open_) {
+    CHECK(*open.attached == 0, "'{}' is still attached", open.disk->name());
   }
 }
 
 Result<void> DisksImpl::load(Io& io) {
   TRY(catalog_.load(io));
-  std::vector<uint32_t> dropping;
-  for (const auto& [id, seen] : catalog_.layers()) {
-    if (static_cast<LayerState>(seen.layer.state) == LayerState::dropping) dropping.push_back(id);
-  }
   if (!pool_.writable()) return ok;  // Opened to look: what was begun goes on another time.
-  for (const uint32_t layer : dropping) {
-    log(LogLevel::info, "pool '{}': going on with the removal of layer {}", pool_.directory(),
-        layer);
-    const Result<void> dropped = drop_layer(io, layer);
-    if (!dropped) {
-      log(LogLevel::error, "pool '{}': layer {} stays: {}", pool_.directory(), layer,
-          text_of(dropped.error()));
-    }
+  if (const uint32_t layer = next_due(); layer != 0) {
+    log(LogLevel::info, "pool '{}': going on with what was begun, layer {} first",
+        pool_.directory(), layer);
   }
+  if (pool_.background()) {
+    io.spawn(sweeper_, [this, &io] { run_sweeper(io); });
+    return ok;
+  }
+  const Result<void> swept = sweep(io);  // A job that cannot go on has said so in the log.
+  static_cast<void>(swept);
   return ok;
 }
 
@@ -85,15 +71,25 @@ Result<DisksImpl::Names::const_iterator> DisksImpl::find(std::string_view name) 
   return fail(Errc::not_found, "no disk '{}' in pool '{}'", name, pool_.directory());
 }
 
-uint32_t DisksImpl::attached(uint32_t layer) const {
-  const auto open = open_.find(layer);
+Result<const Catalog::NameSeen*> DisksImpl::find_any(std::string_view name) const {
+  const size_t at = name.find('@');
+  const Catalog::NameSeen& disk = TRY(find(name.substr(0, at)))->second;
+  if (at == std::string_view::npos) return &disk;
+  return find_snapshot(disk.named, name.substr(at + 1));
+}
+
+uint32_t DisksImpl::attached(const format::Uuid& name) const {
+  const auto open = open_.find(name);
   return open == open_.end() ? 0 : *open->second.attached;
 }
 
+std::string DisksImpl::disk_of_live_layer(uint32_t layer) const {
+  const Catalog::NameSeen* const name = catalog_.name_of(layer);
+  return name != nullptr && name->named.kind == RecordKind::disk ? name->named.name : "";
+}
+
 DiskInfo DisksImpl::describe(const Catalog::NameSeen& seen) const {
-  const auto open = open_.find(seen.named.layer);
-  const LayerRecord& layer = open != open_.end() ? open->second.disk->layer().record()
-                                                 : catalog_.layers().at(seen.named.layer).layer;
+  const LayerRecord& layer = catalog_.layers().at(seen.named.layer).layer;
   DiskInfo info;
   info.name = seen.named.name;
   info.uuid = format::uuid_text(seen.named.uuid);
@@ -101,16 +97,23 @@ DiskInfo DisksImpl::describe(const Catalog::NameSeen& seen) const {
   info.mapped_bytes = layer.own_grains * kGrainBytes;
   info.metadata_bytes = layer.own_pages * kPageBytes;
   info.created_ns = static_cast<int64_t>(seen.named.created_ns);
-  info.attached = attached(seen.named.layer);
+  info.attached = attached(seen.named.uuid);
+  info.snapshots = static_cast<uint32_t>(catalog_.snapshots(seen.named.uuid).size());
   info.settings = seen.named.settings;
+  for (uint32_t below = layer.parent; below != 0; ++info.layers) {
+    const Catalog::NameSeen* const name = catalog_.name_of(below);
+    if (info.origin.empty() && name != nullptr && name->named.disk != seen.named.uuid) {
+      info.origin = full_name(name->named);
+    }
+    below = catalog_.layers().at(below).layer.parent;
+  }
   return info;
 }
 
 std::vector<DiskInfo> DisksImpl::list() const {
   std::vector<DiskInfo> infos;
-  for (const auto& [name, seen] : catalog_.names()) {
-    if (seen.named.kind == RecordKind::disk) infos.push_back(describe(seen));
-  }
+  infos.reserve(catalog_.names().size());
+  for (const auto& [name, seen] : catalog_.names()) infos.push_back(describe(seen));
   return infos;
 }
 
@@ -118,7 +121,29 @@ Result<DiskInfo> DisksImpl::info(std::string_view name) const {
   return describe(TRY(find(name))->second);
 }
 
+// --- records set aside
+
+DisksImpl::Slots::~Slots() {
+  for (const auto& slot : slots) catalog.abandon(*slot);
+}
+
+Result<Catalog::Slot*> DisksImpl::Slots::take(Io& io) {
+  slots.push_back(std::make_unique<Catalog::Slot>(TRY(catalog.reserve(io))));
+  return slots.back().get();
+}
+
 // --- changing
+
+format::Uuid DisksImpl::fresh_uuid(Io& io) const {
+  format::Uuid uuid;
+  do {
+    for (size_t i = 0; i < uuid.size(); i += 8) {
+      const le64 word(io.random());
+      std::memcpy(uuid.data() + i, &word, sizeof word);
+    }
+  } while (catalog_.is_used(uuid));
+  return uuid;
+}
 
 Result<void> DisksImpl::create(Io& io, std::string_view name, uint64_t bytes) {
   TRY(pool_.writable());
@@ -131,31 +156,29 @@ Result<void> DisksImpl::create(Io& io, std::string_view name, uint64_t bytes) {
   {
     const auto pass = gate_.enter(io);
     const auto admission = TRY(pool_.pages().admit(io));
-    const Catalog::Slot layer_slot = TRY(catalog_.reserve(io));
-    const Result<Catalog::Slot> name_slot = catalog_.reserve(io);
-    if (!name_slot) {
-      catalog_.abandon(layer_slot);
-      return name_slot.error();
-    }
+    Slots slots(catalog_);
+    const Catalog::Slot* const layer_slot = TRY(slots.take(io));
+    const Catalog::Slot* const name_slot = TRY(slots.take(io));
     const NoWait atom;
-    const Result<Catalog::FreshIds> ids = catalog_.take_ids();
-    if (!ids) {
-      catalog_.abandon(layer_slot);
-      catalog_.abandon(*name_slot);
-      return ids.error();
-    }
-    const auto [family, id] = *ids;
+    const auto [family, id] = TRY(catalog_.take_ids());
     LayerRecord layer;
     layer.state = static_cast<std::byte>(LayerState::live);
     layer.layer = id;
     layer.family = family;
     layer.bytes = bytes;
     layer.created_ns = static_cast<uint64_t>(io.wall_clock_ns());
-    Named named{RecordKind::disk, std::string(name), fresh_uuid(io), id, layer.created_ns, {}, {}};
-    catalog_.put(layer_slot, layer);
-    catalog_.put(*name_slot, *format::encode(named));
-    catalog_.layers()[id] = {layer_slot.record, layer};
-    catalog_.names()[named.name] = {name_slot->record, named};
+    Named named;
+    named.name = name;
+    named.uuid = fresh_uuid(io);
+    named.layer = id;
+    named.created_ns = layer.created_ns;
+    catalog_.put(*layer_slot, layer);
+    catalog_.put(*name_slot, TRY(format::encode(named)));
+    catalog_.add_layer(layer_slot->record, layer);
+    Catalog::NameSeen& seen = catalog_.names()[named.name];
+    seen = {name_slot->record, named};
+    catalog_.set_name_of(id, &seen);
+    slots.used();
   }
   return pool_.flush(io);
 }
@@ -183,10 +206,12 @@ Result<void> DisksImpl::rename(Io& io, std::string_view name, std::string_view t
   Catalog::NameSeen seen = from->second;
   seen.named.name = to;
   TRY(put_name(io, seen));
-  catalog_.names().erase(from);
-  const auto open = open_.find(seen.named.layer);
+  const auto open = open_.find(seen.named.uuid);
   if (open != open_.end()) open->second.disk->set_name(std::string(to));
-  catalog_.names()[seen.named.name] = std::move(seen);
+  Catalog::NameSeen& placed = catalog_.names()[seen.named.name];
+  placed = std::move(seen);
+  catalog_.set_name_of(placed.named.layer, &placed);
+  catalog_.names().erase(from);
   return ok;
 }
 
@@ -211,10 +236,11 @@ Result<void> DisksImpl::set(Io& io, std::string_view name, std::string_view key,
 
 Result<void> DisksImpl::refuse_attached(const Catalog::NameSeen& seen,
                                         std::string_view verb) const {
-  const uint32_t users = attached(seen.named.layer);
+  const uint32_t users = attached(seen.named.uuid);
   if (users == 0) return ok;
-  return fail(Errc::busy, "disk '{}' is in use by {} client(s); disconnect them before you {} it",
-              seen.named.name, users, verb);
+  return fail(Errc::busy, "{} '{}' is in use by {} client(s); disconnect them before you {} it",
+              seen.named.kind == RecordKind::disk ? "disk" : "snapshot", full_name(seen.named),
+              users, verb);
 }
 
 Result<void> DisksImpl::resize(Io& io, std::string_view name, uint64_t bytes) {
@@ -222,75 +248,103 @@ Result<void> DisksImpl::resize(Io& io, std::string_view name, uint64_t bytes) {
   TRY(check_size(name, bytes));
   const auto only = changing_.lock(io);
   const Catalog::NameSeen& seen = TRY(find(name))->second;
-  const auto disk = TRY(open_layer(io, seen.named.layer, seen.named.name));
-  if (bytes < disk->layer().bytes()) TRY(refuse_attached(seen, "shrink"));
+  const auto disk = TRY(open_disk(io, seen));
+  if (bytes < disk->layer()->bytes()) TRY(refuse_attached(seen, "shrink"));
+  for (const auto& [snapshot, of] : catalog_.snapshots(seen.named.uuid)) {
+    if (catalog_.layers().at(of.named.layer).layer.bytes <= bytes) continue;
+    return fail(Errc::invalid,
+                "disk '{}' cannot shrink to {} bytes: its snapshot '{}' is larger; delete it first",
+                name, bytes, snapshot);
+  }
   return disk->resize(io, bytes);
 }
 
-Result<std::shared_ptr<ThinDisk>> DisksImpl::open_layer(Io& io, uint32_t layer,
-                                                        const std::string& name) {
-  const auto open = open_.find(layer);
-  if (open != open_.end()) return open->second.disk;
-  const Catalog::LayerSeen& seen = catalog_.layers().at(layer);
+// --- opening
+
+Result<std::shared_ptr<Layer>> DisksImpl::open_layer(Io& io, uint32_t id) {
+  if (auto open = layers_[id].lock()) return open;
+  Catalog::LayerSeen& seen = catalog_.layer(id);
   Catalog::Slot slot = TRY(catalog_.pin(io, seen.record));
-  const auto again = open_.find(layer);
-  if (again != open_.end()) return again->second.disk;  // Somebody else opened it while we waited.
-  auto disk = std::make_shared<ThinDisk>(
-      pool_, gate_, name,
-      std::make_unique<Layer>(pool_.pages(), std::move(slot.page), slot.at, seen.layer));
-  open_[layer].disk = disk;
+  if (auto again = layers_[id].lock()) return again;  // Somebody else opened it while we waited.
+  auto layer = std::make_shared<Layer>(pool_.pages(), std::move(slot.page), slot.at, seen.layer);
+  layers_[id] = layer;
+  return layer;
+}
+
+Result<std::shared_ptr<ThinDisk>> DisksImpl::open_disk(Io& io, const Catalog::NameSeen& seen) {
+  const Named named = seen.named;
+  const auto open = open_.find(named.uuid);
+  if (open != open_.end()) return open->second.disk;
+  auto layer = TRY(open_layer(io, named.layer));
+  const auto again = open_.find(named.uuid);
+  if (again != open_.end()) return again->second.disk;
+  const auto use = named.kind == RecordKind::disk ? ThinDisk::Use::live : ThinDisk::Use::snapshot;
+  auto disk = std::make_shared<ThinDisk>(pool_, gate_, full_name(named), std::move(layer), use);
+  open_[named.uuid].disk = disk;
   return disk;
 }
 
+// A disk stays open once it was; a snapshot as long as somebody has it.
 Result<std::shared_ptr<BlockDevice>> DisksImpl::attach(Io& io, std::string_view name) {
-  const auto found = TRY(find(name));
-  const uint32_t layer = found->second.named.layer;
-  const auto disk = TRY(open_layer(io, layer, found->second.named.name));
-  const std::shared_ptr<uint32_t> count = open_.at(layer).attached;
+  const Catalog::NameSeen* const seen = TRY(find_any(name));
+  const format::Uuid uuid = seen->named.uuid;
+  const bool is_snapshot = seen->named.kind == RecordKind::snapshot;
+  const auto disk = TRY(open_disk(io, *seen));
+  const std::shared_ptr<uint32_t> count = open_.at(uuid).attached;
   ++*count;
-  return std::shared_ptr<BlockDevice>(disk.get(), [disk, count](BlockDevice*) { --*count; });
+  return std::shared_ptr<BlockDevice>(disk.get(),
+                                      [this, disk, count, uuid, is_snapshot](BlockDevice*) {
+                                        if (--*count == 0 && is_snapshot) open_.erase(uuid);
+                                      });
 }
 
 // --- removing
 
-Result<void> DisksImpl::remove(Io& io, std::string_view name) {
+Result<void> DisksImpl::remove(Io& io, std::string_view name, bool snapshots_too) {
   TRY(pool_.writable());
-  const auto only = changing_.lock(io);
-  const auto found = TRY(find(name));
-  TRY(refuse_attached(found->second, "delete"));
-  const uint32_t layer = found->second.named.layer;
+  uint32_t layer = 0;
   {
-    // The name goes and the layer is marked in one atom: from here on it can only go forward.
-    const auto pass = gate_.enter(io);
-    const auto admission = TRY(pool_.pages().admit(io));
-    const auto disk = TRY(open_layer(io, layer, found->second.named.name));
-    const Catalog::Slot slot = TRY(catalog_.pin(io, found->second.record));
+    const auto only = changing_.lock(io);
+    const auto found = TRY(find(name));
+    const Names snapshots = catalog_.snapshots(found->second.named.uuid);
     TRY(refuse_attached(found->second, "delete"));
-    const NoWait atom;
-    disk->layer().set_state(LayerState::dropping);
-    catalog_.clear(slot);
-    catalog_.names().erase(found);
+    if (!snapshots.empty() && !snapshots_too) {
+      return fail(Errc::busy, "disk '{}' has {} snapshot(s); delete them first, or say --snapshots",
+                  name, snapshots.size());
+    }
+    for (const auto& [snapshot, seen] : snapshots) TRY(refuse_attached(seen, "delete"));
+    for (const auto& [snapshot, seen] : snapshots) TRY(unname(io, seen));
+    layer = found->second.named.layer;
+    TRY(unname(io, found->second));
   }
   TRY(pool_.flush(io));
-  return drop_layer(io, layer);
+  io.wake(due_);
+  if (!pool_.background()) return sweep(io);
+  return run_job(io, layer);
 }
 
-Result<void> DisksImpl::drop_layer(Io& io, uint32_t layer) {
-  const RecordNo record = catalog_.layers().at(layer).record;
+// The name goes, and a live layer is marked, in one atom: from here on it can only go forward.
+Result<void> DisksImpl::unname(Io& io, const Catalog::NameSeen& seen) {
+  const Named named = seen.named;
+  const bool is_disk = named.kind == RecordKind::disk;
   {
-    const auto disk = TRY(open_layer(io, layer, fmt::format("layer {}", layer)));
-    TRY(disk->drop_all(io));
-  }
-  open_.erase(layer);
-  {
+    const auto layer = TRY(open_layer(io, named.layer));
     const auto pass = gate_.enter(io);
     const auto admission = TRY(pool_.pages().admit(io));
-    const Catalog::Slot slot = TRY(catalog_.pin(io, record));
+    const Catalog::Slot slot = TRY(catalog_.pin(io, seen.record));
+    TRY(refuse_attached(seen, "delete"));
     const NoWait atom;
+    if (is_disk) layer->set_state(LayerState::dropping);
     catalog_.clear(slot);
-    catalog_.layers().erase(layer);
+    catalog_.set_name_of(named.layer, nullptr);
+    if (is_disk) {
+      catalog_.names().erase(catalog_.names().find(named.name));
+    } else {
+      catalog_.forget_snapshot(named.disk, named.name);
+    }
   }
-  return pool_.flush(io);
+  open_.erase(named.uuid);
+  return ok;
 }
 
 }  // namespace firn::disk

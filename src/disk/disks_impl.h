@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one implementation of Disks; its check lives in check.cc.
+// The one implementation of Disks. disks.cc: looking, and disks that come and go; snapshots.cc;
+// sweep.cc: the jobs; check.cc.
 #pragma once
 
 #include <map>
@@ -8,6 +9,7 @@
 
 #include "disk/catalog.h"
 #include "disk/disks.h"
+#include "disk/steps.h"
 #include "disk/thin.h"
 #include "io/mutex.h"
 
@@ -15,7 +17,7 @@ namespace firn::disk {
 
 class DisksImpl final : public Disks {
  public:
-  explicit DisksImpl(store::Pool& pool) : pool_(pool), catalog_(pool) {}
+  DisksImpl(Io& io, store::Pool& pool) : pool_(pool), catalog_(pool), io_(io), sweeper_(io) {}
   ~DisksImpl() override;
 
   Result<void> load(Io& io);
@@ -25,33 +27,98 @@ class DisksImpl final : public Disks {
   Result<void> create(Io& io, std::string_view name, uint64_t bytes) override;
   Result<void> rename(Io& io, std::string_view name, std::string_view to) override;
   Result<void> resize(Io& io, std::string_view name, uint64_t bytes) override;
-  Result<void> remove(Io& io, std::string_view name) override;
+  Result<void> remove(Io& io, std::string_view name, bool snapshots_too) override;
   Result<void> set(Io& io, std::string_view name, std::string_view key,
                    std::string_view value) override;
   Result<std::shared_ptr<BlockDevice>> attach(Io& io, std::string_view name) override;
   Result<CheckReport> check(Io& io, bool repair) override;
 
+  Result<std::vector<SnapshotInfo>> snapshots(std::string_view disk) const override;
+  Result<SnapshotInfo> snapshot_info(std::string_view disk, std::string_view name) const override;
+  Result<void> snapshot(Io& io, std::string_view disk, std::string_view name) override;
+  Result<void> remove_snapshot(Io& io, std::string_view disk, std::string_view name) override;
+  Result<void> revert(Io& io, std::string_view disk, std::string_view name, bool force) override;
+  Result<void> clone(Io& io, std::string_view disk, std::string_view name,
+                     std::string_view to) override;
+  Result<void> diff(Io& io, std::string_view a, std::string_view b, Range range,
+                    DiffSink& sink) override;
+
+  std::vector<JobInfo> jobs() const override;
+  JobCounters job_counters() const override { return job_counters_; }
+  Result<void> sweep(Io& io) override;
+
  private:
-  using Names = std::map<std::string, Catalog::NameSeen, std::less<>>;
+  using Names = Catalog::Names;
   struct Open {
     std::shared_ptr<ThinDisk> disk;
     std::shared_ptr<uint32_t> attached = std::make_shared<uint32_t>(0);
   };
 
+  // --- names
   Result<Names::iterator> find(std::string_view name);
   Result<Names::const_iterator> find(std::string_view name) const;
+  // The name record that DISK or DISK@SNAP means.
+  Result<const Catalog::NameSeen*> find_any(std::string_view name) const;
+  Result<const Catalog::NameSeen*> find_snapshot(const format::Named& disk,
+                                                 std::string_view name) const;
+  std::string full_name(const format::Named& named) const;
   DiskInfo describe(const Catalog::NameSeen& seen) const;
-  uint32_t attached(uint32_t layer) const;
+  SnapshotInfo describe_snapshot(const format::Named& disk, const Catalog::NameSeen& seen) const;
+  bool rests_on(uint32_t layer, uint32_t below) const;
+  std::string disk_of_live_layer(uint32_t layer) const;
+  uint32_t attached(const format::Uuid& name) const;
   Result<void> refuse_attached(const Catalog::NameSeen& seen, std::string_view verb) const;
-  Result<std::shared_ptr<ThinDisk>> open_layer(Io& io, uint32_t layer, const std::string& name);
   Result<void> put_name(Io& io, const Catalog::NameSeen& seen);
-  Result<void> drop_layer(Io& io, uint32_t layer);
+  format::Uuid fresh_uuid(Io& io) const;
+
+  // --- opening
+  Result<std::shared_ptr<Layer>> open_layer(Io& io, uint32_t layer);
+  Result<std::shared_ptr<ThinDisk>> open_disk(Io& io, const Catalog::NameSeen& seen);
+
+  // --- changes of the catalog; each is one atom, made with `changing_` held
+  struct Slots {  // Records set aside; abandoned unless they were used.
+    explicit Slots(Catalog& of) : catalog(of) {}
+    ~Slots();
+    Slots(const Slots&) = delete;
+    Slots& operator=(const Slots&) = delete;
+    Result<Catalog::Slot*> take(Io& io);
+    void used() { slots.clear(); }
+    Catalog& catalog;
+    std::vector<std::unique_ptr<Catalog::Slot>> slots;
+  };
+  format::LayerRecord child_of(Io& io, const format::LayerRecord& parent, uint32_t id) const;
+  Result<void> freeze(Io& io, Catalog::NameSeen& disk, std::string_view name);
+  Result<void> swap_to(Io& io, Catalog::NameSeen& disk, const format::Named& to, bool force);
+  Result<void> unname(Io& io, const Catalog::NameSeen& seen);
+  Result<void> erase_layer(Io& io, uint32_t layer);
+  Result<void> unlink(Io& io, uint32_t lower, uint32_t upper);
+
+  // --- jobs (sweep.cc)
+  JobInfo job_of(uint32_t layer) const;
+  bool is_due(uint32_t layer) const;
+  uint32_t next_due() const;  // 0: none.
+  Result<void> run_job(Io& io, uint32_t layer);
+  Result<void> run_consolidation(Io& io, uint32_t lower, Steps& steps);
+  Result<void> run_drop(Io& io, uint32_t layer, Steps& steps);
+  void run_sweeper(Io& io);
+  void note_failure(uint32_t layer, Error error);
 
   store::Pool& pool_;
   Catalog catalog_;
-  Gate gate_;                      // Whoever changes maps passes; the check closes it.
-  Mutex changing_;                 // One change of the catalog at a time.
-  std::map<uint32_t, Open> open_;  // By layer; kept until the disk is removed.
+  Gate gate_;                          // Whoever changes maps passes; the check closes it.
+  Mutex changing_;                     // One change of the catalog at a time.
+  std::map<format::Uuid, Open> open_;  // By the uuid of the disk or snapshot.
+  std::map<uint32_t, std::weak_ptr<Layer>> layers_;  // Those open now: one object each.
+
+  bool stopping_ = false;
+  Mutex sweeping_;  // One job at a time.
+  uint32_t running_ = 0;
+  const Steps* running_steps_ = nullptr;
+  std::map<uint32_t, std::string> failed_;  // Layers whose job could not go on, and why.
+  JobCounters job_counters_;
+  WaitList due_;  // The sweeper rests here.
+  Io& io_;
+  Group sweeper_;  // Last: it ends first.
 };
 
 }  // namespace firn::disk

@@ -44,6 +44,11 @@ void Layer::set_open_block(uint64_t block_plus_one) {
   put_word(offsetof(LayerRecord, open_block), block_plus_one);
 }
 
+void Layer::set_parent(uint32_t parent) {
+  record_.parent = parent;
+  pages_.set_bytes(page_, at_ + 8, view_of(record_).subspan(8, 8));
+}
+
 void Layer::add_own_grains(int64_t by) {
   record_.own_grains = record_.own_grains + static_cast<uint64_t>(by);
   put_word(offsetof(LayerRecord, own_grains), record_.own_grains);
@@ -77,19 +82,27 @@ void Layer::set_child(const PageRef& parent, uint64_t slot, IndexEntry child) {
 
 // --- looking
 
-Result<PageRef> Layer::leaf(Io& io, uint64_t index) {
-  PageNo page = root().page;
-  uint8_t at = level();
-  if (page == format::kNoPage || index >= capacity(at)) return PageRef();
-  for (; at > 0; --at) {
-    PageRef node = pages_.find(page, PageKind::index, at);
-    if (!node) node = TRY(pages_.get(io, page, PageKind::index, at));
-    page = node.word(index / leaves_below(at) % kFanout) & format::kPageNoMax;
-    if (page == format::kNoPage) return PageRef();
-  }
-  PageRef found = pages_.find(page, PageKind::map);
+Result<PageRef> Layer::node(Io& io, PageNo page, uint8_t at) {
+  PageRef found = pages_.find(page, kind_at(at), at);
   if (found) return found;
-  return pages_.get(io, page, PageKind::map);
+  return pages_.get(io, page, kind_at(at), at);
+}
+
+// From the moment a page's number is read until it is pinned nothing waits: a page that somebody
+// still walks through is not freed under him.
+Result<Leaf> Layer::leaf(Io& io, uint64_t index) {
+  IndexEntry child = root();
+  uint8_t at = level();
+  if (child.page == format::kNoPage || index >= capacity(at)) return Leaf();
+  bool own = child.own;
+  for (; at > 0; --at) {
+    const PageRef above = TRY(node(io, child.page, at));
+    const uint64_t raw = above.word(index / leaves_below(at) % kFanout);
+    child = {raw & format::kPageNoMax, (raw & kOwnBit) != 0};
+    own = own && child.own;
+    if (child.page == format::kNoPage) return Leaf();
+  }
+  return Leaf{TRY(node(io, child.page, 0)), own};
 }
 
 Result<uint64_t> Layer::next_below(Io& io, PageNo page, uint8_t at, uint64_t first,
@@ -197,32 +210,6 @@ Result<void> Layer::prune_leaf(Io& io, uint64_t index) {
   pages_.free(child.page, PageKind::map);
   add_own_pages(-1);
   return ok;
-}
-
-Result<void> Layer::free_subtree(Io& io, const PageRef& parent, uint64_t slot, IndexEntry child,
-                                 uint8_t at) {
-  if (child.page == format::kNoPage) return ok;
-  if (child.own && at > 0) {
-    const PageRef node = TRY(pages_.get(io, child.page, PageKind::index, at));
-    for (uint64_t i = 0; i < kFanout; ++i) {
-      const IndexEntry below = TRY(format::decode_index_entry(node.word(i)));
-      TRY(free_subtree(io, node, i, below, static_cast<uint8_t>(at - 1)));
-    }
-  }
-  const auto admission = TRY(pages_.admit(io));
-  const NoWait atom;
-  set_child(parent, slot, {});
-  if (child.own) {
-    pages_.free(child.page, kind_at(at));
-    add_own_pages(-1);
-  }
-  return ok;
-}
-
-Result<void> Layer::free_pages(Io& io) {
-  const auto only = shaping_.lock(io);
-  CHECK(record_.own_grains == 0);
-  return free_subtree(io, PageRef(), 0, root(), level());
 }
 
 }  // namespace firn::disk

@@ -6,6 +6,8 @@
 //  M2  A layer changes only own pages: an inherited page is copied first, with the own bits
 //      cleared.
 //  M3  The walk from root to leaf has the same length at any depth of the chain.
+//  M4  Own is a property of a path: an own bit counts only where every index entry above it is own
+//      too. In a page that is inherited the bits speak of the ancestor that wrote it.
 #pragma once
 
 #include <cstdint>
@@ -24,13 +26,24 @@ using store::PageStore;
 inline constexpr uint64_t kLeafGrains = format::kFanout;
 inline constexpr uint64_t kLeafBytes = kLeafGrains * kGrainBytes;
 
+// A map page, and whether it is the layer's own (M4).
+struct Leaf {
+  PageRef page;
+  bool own = false;
+  explicit operator bool() const { return static_cast<bool>(page); }
+  // Whether entry `slot` of it, as read, is the layer's own.
+  bool owns(format::GrainEntry entry) const { return own && entry.own; }
+};
+
 class Layer {
  public:
-  // `page` pins the catalog page that holds the record at offset `at`.
-  Layer(PageStore& pages, PageRef page, size_t at, const format::LayerRecord& record)
+  // `page` pins the catalog page that holds the record at offset `at`; `record` is the catalog's
+  // copy of it, which outlives the layer and always says what the page says.
+  Layer(PageStore& pages, PageRef page, size_t at, format::LayerRecord& record)
       : pages_(pages), page_(std::move(page)), at_(at), record_(record) {}
 
   const format::LayerRecord& record() const { return record_; }
+  uint32_t id() const { return record_.layer; }
   uint32_t family() const { return record_.family; }
   bool is_base() const { return record_.parent == 0; }
   uint64_t bytes() const { return record_.bytes; }
@@ -39,11 +52,13 @@ class Layer {
   void set_bytes(uint64_t bytes);
   void set_state(format::LayerState state);
   void set_open_block(uint64_t block_plus_one);
+  void set_parent(uint32_t parent);
   void add_own_grains(int64_t by);
+  void add_own_pages(int64_t by);
 
   // --- the map
   // The leaf that maps grains [index * 512, ...), for reading; empty when nothing is mapped there.
-  Result<PageRef> leaf(Io& io, uint64_t index);
+  Result<Leaf> leaf(Io& io, uint64_t index);
   // The leaf as this layer's own, made or copied when it is not. The caller holds an admission.
   Result<PageRef> own_leaf(Io& io, uint64_t index);
   // The first leaf at or after `index` that exists, or UINT64_MAX.
@@ -51,27 +66,27 @@ class Layer {
   // Frees an own leaf whose entries are all absent. Base layers only; does nothing when somebody
   // uses it.
   Result<void> prune_leaf(Io& io, uint64_t index);
-  // Frees all pages of the map; no own data entry may be left. For a layer that is dropped.
-  Result<void> free_pages(Io& io);
 
- private:
+  // --- the tree itself, for those who take layers apart (consolidate, drop, diff)
   format::IndexEntry root() const;
   uint8_t level() const { return static_cast<uint8_t>(record_.root_level); }
+  Result<PageRef> node(Io& io, PageNo page, uint8_t level);
+  // Writes the entry at `slot` of `parent`, or the root when `parent` is empty. Does not wait.
+  void set_child(const PageRef& parent, uint64_t slot, format::IndexEntry child);
+  Mutex& shaping() { return shaping_; }
+
+ private:
   void set_root(format::IndexEntry root, uint8_t level);
-  void add_own_pages(int64_t by);
   void put_word(size_t offset, uint64_t value);
   Result<void> raise(Io& io, uint64_t index);
   Result<format::IndexEntry> own_child(Io& io, format::IndexEntry child, const PageRef& parent,
                                        uint64_t slot, uint8_t level);
   Result<uint64_t> next_below(Io& io, PageNo page, uint8_t level, uint64_t first, uint64_t index);
-  Result<void> free_subtree(Io& io, const PageRef& parent, uint64_t slot, format::IndexEntry child,
-                            uint8_t level);
-  void set_child(const PageRef& parent, uint64_t slot, format::IndexEntry child);
 
   PageStore& pages_;
   PageRef page_;
   size_t at_;
-  format::LayerRecord record_;
+  format::LayerRecord& record_;
   Mutex shaping_;  // One fiber at a time changes the tree's shape.
 };
 

@@ -31,8 +31,9 @@ class Guest {
 
 }  // namespace
 
-ThinDisk::ThinDisk(store::Pool& pool, Gate& gate, std::string name, std::unique_ptr<Layer> layer)
-    : pool_(pool), gate_(gate), name_(std::move(name)), layer_(std::move(layer)) {}
+ThinDisk::ThinDisk(store::Pool& pool, Gate& gate, std::string name, std::shared_ptr<Layer> layer,
+                   Use use)
+    : pool_(pool), gate_(gate), name_(std::move(name)), use_(use), layer_(std::move(layer)) {}
 
 ThinDisk::~ThinDisk() { pool_.blocks().give_back(open_); }
 
@@ -42,24 +43,41 @@ Geometry ThinDisk::geometry() const {
           .optimal = kGrainBytes,
           .discard = kGrainBytes,
           .volatile_cache = true,
-          .read_only = false};
+          .read_only = use_ == Use::snapshot};
+}
+
+RangeLocks::Hold ThinDisk::lock_all(Io& io) {
+  return locks_.lock(io, 0, kDiskBytesMax / kGrainBytes, RangeLocks::Mode::exclusive);
+}
+
+void ThinDisk::switch_layer(std::shared_ptr<Layer> next) {
+  CHECK(next->family() == layer_->family());
+  layer_ = std::move(next);
+}
+
+Result<void> ThinDisk::may_write() const {
+  if (use_ == Use::live) return pool_.writable();
+  return fail(Errc::invalid, "snapshot '{}' is read-only", name_);
 }
 
 // Where grains [first, first + count) are, as maximal runs.
 Result<ThinDisk::Runs> ThinDisk::find(Io& io, uint64_t first, uint64_t count) {
   Runs runs;
+  const std::shared_ptr<Layer> layer = layer_;  // A snapshot taken meanwhile changes nothing here.
   const uint64_t end = first + count;
   for (uint64_t at = first; at < end;) {
-    const PageRef leaf = TRY(layer_->leaf(io, at / kLeafGrains));
+    const Leaf leaf = TRY(layer->leaf(io, at / kLeafGrains));
     const uint64_t leaf_end = std::min(end, (at / kLeafGrains + 1) * kLeafGrains);
     for (; at < leaf_end; ++at) {
       Run one{Where::nowhere, at, 1, 0};
       if (!leaf) {
         one.count = leaf_end - at;
-      } else if (const uint64_t raw = leaf.word(at % kLeafGrains); raw != 0) {
+      } else if (const uint64_t raw = leaf.page.word(at % kLeafGrains); raw != 0) {
         const GrainEntry entry = format::grain_entry_of(raw);
         one.grain = entry.grain;
-        one.where = !entry.is_data() ? Where::zero : entry.own ? Where::here : Where::inherited;
+        one.where = !entry.is_data()   ? Where::zero
+                    : leaf.owns(entry) ? Where::here
+                                       : Where::inherited;
       }
       Run* const last = runs.empty() ? nullptr : &runs.back();
       if (last != nullptr && last->where == one.where &&
@@ -157,7 +175,8 @@ Result<void> ThinDisk::map(Io& io, Range range, ExtentSink& sink) {
   while (at < range.end()) {
     const uint64_t first = at / kGrainBytes;
     uint64_t count = std::min((range.end() - 1) / kGrainBytes - first + 1, kGrainsAtOnce);
-    const uint64_t leaf = TRY(layer_->next_leaf(io, first / kLeafGrains));
+    const std::shared_ptr<Layer> layer = layer_;
+    const uint64_t leaf = TRY(layer->next_leaf(io, first / kLeafGrains));
     if (leaf > first / kLeafGrains) {  // Nothing until there: one step, however far.
       const uint64_t end =
           leaf == UINT64_MAX ? range.end() : std::min(range.end(), leaf * kLeafBytes);
@@ -195,7 +214,7 @@ Result<void> ThinDisk::flush(Io& io) {
 }
 
 Result<void> ThinDisk::resize(Io& io, uint64_t bytes) {
-  TRY(pool_.writable());
+  TRY(may_write());
   const uint64_t old = layer_->bytes();
   if (bytes < old) {
     // What lies behind the new end must read as zero when the disk grows again.
@@ -204,18 +223,12 @@ Result<void> ThinDisk::resize(Io& io, uint64_t bytes) {
     TRY(discard(io, {grain_end, old - grain_end}));
   }
   {
+    const auto inside = fence_.enter(io);
     const auto pass = gate_.enter(io);
     const auto admission = TRY(pool_.pages().admit(io));
     layer_->set_bytes(bytes);
   }
   return pool_.flush(io);
-}
-
-Result<void> ThinDisk::drop_all(Io& io) {
-  TRY(discard(io, {0, layer_->bytes()}));
-  pool_.blocks().give_back(std::exchange(open_, {}));
-  const auto pass = gate_.enter(io);
-  return layer_->free_pages(io);
 }
 
 }  // namespace firn::disk

@@ -10,6 +10,11 @@
 //  T5  Requests that overlap are ordered by their arrival; each grain ends up as one of them left
 //      it.
 //  T6  A freed grain is not given out while somebody may still read it: readers hold their range.
+//  T7  Writers are inside the fence. Whoever closes it has the disk between two writes: what was
+//      acknowledged is in the map, and nothing else is under way.
+//  T8  A grain that an ancestor wrote is never written: the new content gets a grain of its own, and
+//      only the map entry changes. When a consolidation has meanwhile made the old one own, it is
+//      freed in the same atom.
 //
 // Needs from its engine: nothing above it may cache; several front ends may share one ThinDisk
 // (D1).
@@ -39,7 +44,9 @@ struct ThinCounters {
 
 class ThinDisk final : public BlockDevice {
  public:
-  ThinDisk(store::Pool& pool, Gate& gate, std::string name, std::unique_ptr<Layer> layer);
+  enum class Use : uint8_t { live, snapshot };
+  // `gate`: the pool's, closed by the check. A snapshot is only read.
+  ThinDisk(store::Pool& pool, Gate& gate, std::string name, std::shared_ptr<Layer> layer, Use use);
   ~ThinDisk() override;
 
   Geometry geometry() const override;
@@ -52,11 +59,15 @@ class ThinDisk final : public BlockDevice {
 
   // Grows at once. Shrinking gives the tail back first; nobody may have the disk attached then.
   Result<void> resize(Io& io, uint64_t bytes);
-  // Gives back every grain and every page; the record is the catalog's to free.
-  Result<void> drop_all(Io& io);
+  // T7. Lock order: fence, the pool's gate, ranges, admission.
+  Gate& fence() { return fence_; }
+  // Waits until nobody reads what the disk shows now; new readers wait until it is dropped.
+  RangeLocks::Hold lock_all(Io& io);
+  // From here on the disk is what `next` says, of the same family, whose record says which block
+  // the disk was filling. The caller has closed the fence and is in an atom.
+  void switch_layer(std::shared_ptr<Layer> next);
 
-  Layer& layer() { return *layer_; }
-  const Layer& layer() const { return *layer_; }
+  const std::shared_ptr<Layer>& layer() const { return layer_; }
   const std::string& name() const { return name_; }
   void set_name(std::string name) { name_ = std::move(name); }
   const ThinCounters& counters() const { return counters_; }
@@ -87,13 +98,17 @@ class ThinDisk final : public BlockDevice {
   Result<void> publish(Io& io, uint64_t first, store::GrainRun& run);
   Result<void> unmap(Io& io, uint64_t first, uint64_t count);
   Result<void> unmap_leaf(Io& io, uint64_t leaf, uint64_t begin, uint64_t end);
-  Result<void> unmap_some(Io& io, const PageRef& leaf, uint64_t begin, uint64_t end);
+  Result<uint64_t> unmap_some(Io& io, const PageRef& leaf, uint64_t begin, uint64_t end);
+  bool needs_unmap(format::GrainEntry entry) const;
+  Result<void> may_write() const;
   bool drops_to_absent() const { return layer_->is_base(); }
 
   store::Pool& pool_;
   Gate& gate_;
   std::string name_;
-  std::unique_ptr<Layer> layer_;
+  const Use use_;
+  std::shared_ptr<Layer> layer_;
+  Gate fence_;
   RangeLocks locks_;
   store::OpenBlock open_;
   bool reopened_ = false;

@@ -7,11 +7,16 @@
 // publishes map entries and block bits in one atom when the data is down (T3). A partial grain that
 // is not own is completed with what it held before and then written as a whole.
 //
-// Order of locks: gate, range, admission; then only I/O, page loads and the two short mutexes.
-// Whoever holds an admission never waits for a range or the gate.
+// Order of locks: fence, gate, range, admission; then only I/O, page loads and the two short mutexes.
+// Whoever holds an admission never waits for a range or a gate.
+//
+// While a write is under way a consolidation may turn inherited entries of this layer into own ones
+// (never the other way). So what is own is asked again inside each atom, and what was own by then is
+// freed there; a write in place was own before and stays so.
 #include <algorithm>
 
 #include "base/aligned.h"
+#include "disk/freeing.h"
 #include "disk/thin.h"
 
 namespace firn::disk {
@@ -22,8 +27,6 @@ using store::GrainRun;
 
 namespace {
 constexpr uint64_t kPieceBytes = kMiB;
-constexpr uint64_t kUnmapBatch =
-    128;  // Grains whose freeing fits one admission, whatever blocks they are in.
 }  // namespace
 
 // New grains of one turn, side by side: one device write. The first to come leads: it lets the
@@ -39,7 +42,7 @@ struct ThinDisk::Gathering {
 
 Result<void> ThinDisk::write(Io& io, Range range, Iovec from, WriteFlags flags) {
   CHECK(range.within(layer_->bytes()) && total_of(from) == range.length);
-  TRY(pool_.writable());
+  TRY(may_write());
   pool_.guest_began();
   ++counters_.writes;
   counters_.written_bytes += range.length;
@@ -60,8 +63,12 @@ Result<void> ThinDisk::write_piece(Io& io, Range range, Iovec from, bool keep_ze
   if (range.empty()) return ok;
   const uint64_t first = range.at / kGrainBytes;
   const uint64_t count = (range.end() - 1) / kGrainBytes - first + 1;
+  const auto inside = fence_.enter(io);
   const auto pass = gate_.enter(io);
   const auto hold = locks_.lock(io, first, count, RangeLocks::Mode::exclusive);
+  if (!range.within(layer_->bytes())) {
+    return fail(Errc::invalid, "disk '{}' became smaller under a write at {}", name_, range.at);
+  }
   uint64_t at = range.at;
   if (!aligned(at, kGrainBytes) || range.length < kGrainBytes) {
     const uint64_t head = std::min(range.length, kGrainBytes - at % kGrainBytes);
@@ -192,22 +199,34 @@ Result<void> ThinDisk::write_gathered(Io& io, GrainRun run, Iovec from) {
 // leaves `run`: an error leaves the rest in it.
 Result<void> ThinDisk::publish(Io& io, uint64_t first, GrainRun& run) {
   for (uint64_t at = first; run.count > 0;) {
-    const uint64_t count = std::min<uint64_t>(run.count, kLeafGrains - at % kLeafGrains);
-    const GrainRun part{run.first, static_cast<uint32_t>(count)};
+    const uint64_t most = std::min<uint64_t>(run.count, kLeafGrains - at % kLeafGrains);
     const PageRef leaf = TRY(layer_->own_leaf(io, at / kLeafGrains));
-    const PageRef block = TRY(pool_.blocks().pin(io, part.block()));
-    const NoWait atom;
-    for (uint64_t i = 0; i < count; ++i) {
-      const GrainEntry old = format::grain_entry_of(leaf.word((at + i) % kLeafGrains));
-      CHECK(!(old.is_data() && old.own), "grain {} of disk '{}' is mapped twice", at + i, name_);
-      pool_.pages().set_word(leaf, (at + i) % kLeafGrains,
-                             format::encode(GrainEntry{GrainType::data, true, part.first + i}));
+    const PageRef block = TRY(pool_.blocks().pin(io, run.block()));
+    const auto old = [&](uint64_t i) {
+      return format::grain_entry_of(leaf.word((at + i) % kLeafGrains));
+    };
+    Freeing superseded(pool_.blocks());  // T8
+    for (uint64_t i = 0; i < most; ++i) {
+      if (!old(i).is_data() || !old(i).own) continue;
+      if (!TRY(superseded.plan(io, old(i).grain))) break;
     }
-    pool_.blocks().mark_used(block, part, layer_->family());
-    layer_->add_own_grains(static_cast<int64_t>(count));
+    const NoWait atom;
+    uint32_t count = 0;
+    for (; count < most; ++count) {
+      const GrainEntry entry = old(count);
+      if (entry.is_data() && entry.own) {
+        if (!superseded.covers(entry.grain)) break;  // Own since a moment: once more.
+        superseded.choose(entry.grain);
+      }
+      pool_.pages().set_word(leaf, (at + count) % kLeafGrains,
+                             format::encode(GrainEntry{GrainType::data, true, run.first + count}));
+    }
+    if (count == 0) continue;
+    pool_.blocks().mark_used(block, {run.first, count}, layer_->family());
+    layer_->add_own_grains(static_cast<int64_t>(count) - static_cast<int64_t>(superseded.apply()));
     counters_.first_touch_grains += count;
     run.first += count;
-    run.count -= part.count;
+    run.count -= count;
     at += count;
   }
   return ok;
@@ -240,7 +259,7 @@ Result<void> ThinDisk::write_new(Io& io, uint64_t first, uint64_t count, Iovec f
 
 Result<void> ThinDisk::zero(Io& io, Range range, ZeroFlags flags) {
   CHECK(range.within(layer_->bytes()));
-  TRY(pool_.writable());
+  TRY(may_write());
   if (flags.keep_space && flags.fast_only) {
     return fail(Errc::unsupported, "disk '{}': zeroes that keep their space have to be written",
                 name_);
@@ -268,7 +287,7 @@ Result<void> ThinDisk::zero(Io& io, Range range, ZeroFlags flags) {
 
 Result<void> ThinDisk::discard(Io& io, Range range) {
   CHECK(range.within(layer_->bytes()));
-  TRY(pool_.writable());
+  TRY(may_write());
   pool_.guest_began();
   ++counters_.discards;
   // Grains that are covered whole; at the end of the disk a last short one counts.
@@ -286,6 +305,7 @@ Result<void> ThinDisk::discard(Io& io, Range range) {
     if (*leaf == UINT64_MAX || *leaf * kLeafGrains >= end) break;
     at = std::max(at, *leaf * kLeafGrains);
     const uint64_t stop = std::min(end, (*leaf + 1) * kLeafGrains);
+    const auto inside = fence_.enter(io);
     const auto pass = gate_.enter(io);
     const auto hold = locks_.lock(io, at, stop - at, RangeLocks::Mode::exclusive);
     result = unmap_leaf(io, *leaf, at, stop);
@@ -308,51 +328,56 @@ Result<void> ThinDisk::unmap(Io& io, uint64_t first, uint64_t count) {
   return ok;
 }
 
+// A base forgets; another layer says zero, which hides what its ancestors have (T4).
+bool ThinDisk::needs_unmap(GrainEntry entry) const {
+  return entry.is_data() || (entry.type == GrainType::zero && drops_to_absent());
+}
+
 Result<void> ThinDisk::unmap_leaf(Io& io, uint64_t index, uint64_t begin, uint64_t end) {
-  bool freed = false;
-  for (uint64_t at = begin; at < end; at += kUnmapBatch) {
-    const uint64_t stop = std::min(end, at + kUnmapBatch);
+  bool changed = false;
+  for (uint64_t at = begin; at < end;) {
     const auto admission = TRY(pool_.pages().admit(io));
-    PageRef leaf = TRY(layer_->leaf(io, index));
-    bool any = false;
-    for (uint64_t grain = at; grain < stop && leaf && !any; ++grain) {
-      const GrainEntry entry = format::grain_entry_of(leaf.word(grain % kLeafGrains));
-      any = entry.is_data() || (entry.type == GrainType::zero && drops_to_absent());
+    const Leaf seen = TRY(layer_->leaf(io, index));
+    while (at < end && seen &&
+           !needs_unmap(format::grain_entry_of(seen.page.word(at % kLeafGrains)))) {
+      ++at;
     }
-    if (!any) continue;
-    leaf = TRY(layer_->own_leaf(io, index));
-    TRY(unmap_some(io, leaf, at, stop));
-    freed = true;
+    if (at == end || !seen) break;
+    const PageRef leaf = TRY(layer_->own_leaf(io, index));
+    at = TRY(unmap_some(io, leaf, at, end));
+    changed = true;
   }
-  if (!freed || !drops_to_absent()) return ok;
+  if (!changed || !drops_to_absent()) return ok;
   const auto admission = TRY(pool_.pages().admit(io));
   return layer_->prune_leaf(io, index);
 }
 
-Result<void> ThinDisk::unmap_some(Io& io, const PageRef& leaf, uint64_t begin, uint64_t end) {
-  std::vector<PageRef> blocks;
-  blocks.reserve(end - begin);
+// As many grains from `begin` as one atom takes; where it stopped.
+Result<uint64_t> ThinDisk::unmap_some(Io& io, const PageRef& leaf, uint64_t begin, uint64_t end) {
+  const auto entry_at = [&](uint64_t grain) {
+    return format::grain_entry_of(leaf.word(grain % kLeafGrains));
+  };
+  Freeing freeing(pool_.blocks());
   for (uint64_t grain = begin; grain < end; ++grain) {
-    const GrainEntry entry = format::grain_entry_of(leaf.word(grain % kLeafGrains));
-    blocks.push_back(entry.is_data() && entry.own
-                         ? TRY(pool_.blocks().pin(io, entry.grain / kBlockGrains))
-                         : PageRef());
+    const GrainEntry entry = entry_at(grain);
+    if (!entry.is_data() || !entry.own) continue;
+    if (!TRY(freeing.plan(io, entry.grain))) break;
   }
   const NoWait atom;
-  int64_t freed = 0;
-  for (uint64_t grain = begin; grain < end; ++grain) {
-    const GrainEntry entry = format::grain_entry_of(leaf.word(grain % kLeafGrains));
-    if (entry.type == GrainType::absent || (entry.type == GrainType::zero && !drops_to_absent()))
-      continue;
+  uint64_t grain = begin;
+  for (; grain < end; ++grain) {
+    const GrainEntry entry = entry_at(grain);
+    if (!needs_unmap(entry)) continue;
     if (entry.is_data() && entry.own) {
-      pool_.blocks().mark_free(blocks[grain - begin], entry.grain);
-      ++freed;
+      if (!freeing.covers(entry.grain)) break;
+      freeing.choose(entry.grain);
     }
     const GrainEntry gone = drops_to_absent() ? GrainEntry{} : GrainEntry{GrainType::zero, true, 0};
     pool_.pages().set_word(leaf, grain % kLeafGrains, format::encode(gone));
   }
-  if (freed > 0) layer_->add_own_grains(-freed);
-  return ok;
+  const uint64_t freed = freeing.apply();
+  if (freed > 0) layer_->add_own_grains(-static_cast<int64_t>(freed));
+  return grain;
 }
 
 }  // namespace firn::disk

@@ -18,6 +18,13 @@ void append(std::string& tail, uint16_t tag, std::string_view value) {
 
 Result<void> decode_tail(View tail, Named& named) {
   return walk_tail(tail, named.name, [&](uint16_t tag, const std::string& value) -> Result<bool> {
+    if (tag == kTagDisk && named.kind == RecordKind::snapshot) {
+      if (value.size() != named.disk.size() || named.disk != Uuid{}) {
+        return fail(Errc::corrupt, "catalog: record '{}': a bad uuid of its disk", named.name);
+      }
+      std::memcpy(named.disk.data(), value.data(), value.size());
+      return true;
+    }
     if (tag != kTagSetting) {
       append(named.unknown, tag, value);
       return false;
@@ -61,6 +68,11 @@ Result<NameRecord> encode(const Named& named) {
   record.created_ns = named.created_ns;
   std::copy(named.name.begin(), named.name.end(), record.name.begin());
   std::string tail;
+  if (named.kind == RecordKind::snapshot) {
+    CHECK(named.disk != Uuid{});
+    const auto* const uuid = reinterpret_cast<const char*>(named.disk.data());
+    append(tail, kTagDisk, std::string_view(uuid, named.disk.size()));
+  }
   for (const auto& [key, value] : named.settings) {
     if (key.empty() || key.find('\0') != std::string::npos) {
       return fail(Errc::invalid, "disk '{}': a setting needs a key, without a zero byte in it",
@@ -106,6 +118,9 @@ Result<Named> decode_name(View bytes) {
   named.uuid = record.uuid;
   named.created_ns = record.created_ns;
   TRY(decode_tail(View(record.tail).first(record.tail_bytes), named));
+  if (named.kind == RecordKind::snapshot && named.disk == Uuid{}) {
+    return fail(Errc::corrupt, "catalog: snapshot '{}' does not say of which disk", named.name);
+  }
   return named;
 }
 

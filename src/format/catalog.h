@@ -78,6 +78,7 @@ struct NameRecord {
 };
 static_assert(OnDisk<NameRecord, kRecordBytes>);
 inline constexpr uint16_t kTagSetting = 2;  // "key\0value"; since version 1.
+inline constexpr uint16_t kTagDisk = 3;     // Of a snapshot: the uuid of its disk, 16 bytes.
 
 // What a name record says, decoded.
 struct Named {
@@ -87,6 +88,7 @@ struct Named {
   uint32_t layer = 0;
   uint64_t created_ns = 0;
   std::map<std::string, std::string> settings;
+  Uuid disk{};          // Of a snapshot: whose it is. A snapshot's name is unique within its disk.
   std::string unknown;  // Tagged fields that this version does not know, kept as they are.
 };
 

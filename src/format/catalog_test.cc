@@ -27,6 +27,7 @@ Named random_named(Prng& prng) {
   named.kind = prng.one_in(2) ? RecordKind::disk : RecordKind::snapshot;
   named.name = "a" + random_text(prng, "azAZ09._:-", prng.below(kNameBytesMax));
   named.uuid = random_uuid(prng);
+  if (named.kind == RecordKind::snapshot) named.disk = random_uuid(prng);
   named.layer = static_cast<uint32_t>(1 + prng.below(UINT32_MAX));
   named.created_ns = prng.next();
   for (uint64_t i = prng.below(4); i > 0; --i) {

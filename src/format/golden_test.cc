@@ -360,6 +360,18 @@ TEST(Golden, catalog) {
   EXPECT_EQ(frozen->root, 0U);
 }
 
+TEST(Golden, a_snapshot_in_the_catalog) {
+  const Blob record = golden("catalog-v1-snapshot.bin", kRecordBytes);
+  const auto snapshot = decode_name(record);
+  ASSERT_TRUE(snapshot) << text_of(snapshot.error());
+  EXPECT_EQ(snapshot->kind, RecordKind::snapshot);
+  EXPECT_EQ(snapshot->name, "before-upgrade");
+  EXPECT_EQ(snapshot->layer, 4U);
+  EXPECT_EQ(snapshot->uuid[15], std::byte{0x5a});
+  EXPECT_EQ(snapshot->disk, kUuid);
+  EXPECT_TRUE(same(view_of(*encode(*snapshot)), record)) << "written as it was read";
+}
+
 TEST(Golden, bad_catalog_records) {
   const auto record = [](const std::string& name) {
     return golden("catalog-v1-bad-" + name + ".bin", kRecordBytes);
@@ -371,6 +383,7 @@ TEST(Golden, bad_catalog_records) {
            Bad{"field", Errc::corrupt, "tag 2 is longer"},
            Bad{"reserved", Errc::corrupt, "'web-01' is impossible"},
            Bad{"continuation", Errc::too_new, "goes on elsewhere"},
+           Bad{"snapshot", Errc::corrupt, "does not say of which disk"},
        }) {
     expect_error(decode_name(record(bad.name)), bad.code, bad.text);
   }

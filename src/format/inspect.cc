@@ -205,6 +205,7 @@ void inspect_name(Paper& paper, const Named& named) {
   paper.field("name", "{}", printable(named.name));
   paper.field("layer", "{}", named.layer);
   paper.field("uuid", "{}", uuid_text(named.uuid));
+  if (named.kind == RecordKind::snapshot) paper.field("disk", "{}", uuid_text(named.disk));
   paper.field("created", "{} ns", named.created_ns);
   for (const auto& [key, value] : named.settings) {
     paper.field("setting", "{} = {}", printable(key), printable(value));

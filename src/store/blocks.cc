@@ -14,8 +14,7 @@ using format::kBlocksPerPage;
 Blocks::Blocks(PageStore& pages, PageRef root, File& data)
     : pages_(pages),
       data_(data),
-      table_(pages, std::move(root), offset_of(format::Tree::block_table),
-             PageKind::block_table) {}
+      table_(pages, std::move(root), offset_of(format::Tree::block_table), PageKind::block_table) {}
 
 BlockEntry Blocks::entry_of(const PageRef& page, BlockNo block) const {
   return firn::load<BlockEntry>(page.view().subspan(block % kBlocksPerPage * sizeof(BlockEntry)));
@@ -199,8 +198,9 @@ Result<OpenBlock> Blocks::take_holes(Io& io, uint32_t family) {
         summary.freeing || summary.used == kBlockGrains) {
       continue;
     }
-    [[maybe_unused]] const bool settled = std::none_of(freed_grains_.begin(), freed_grains_.end(),
-                                      [&](const Freed& freed) { return freed.block == block; });
+    [[maybe_unused]] const bool settled =
+        std::none_of(freed_grains_.begin(), freed_grains_.end(),
+                     [&](const Freed& freed) { return freed.block == block; });
 #ifndef FIRN_MUTANT_early_grain_reuse
     if (!settled) continue;  // S3
 #endif
@@ -319,16 +319,25 @@ void Blocks::mark_used(const PageRef& page, GrainRun run, uint32_t family) {
 }
 
 void Blocks::mark_free(const PageRef& page, uint64_t grain) {
-  const BlockNo block = grain / kBlockGrains;
+  GrainSet grains{};
+  grains[grain % kBlockGrains / 64] = uint64_t{1} << (grain % 64);
+  mark_free(page, grain / kBlockGrains, grains);
+}
+
+void Blocks::mark_free(const PageRef& page, BlockNo block, const GrainSet& grains) {
   Summary& summary = summaries_[block];
+  CHECK(summary.state == BlockState::allocated);
   BlockEntry entry = entry_of(page, block);
-  le64& word = entry.bitmap[grain % kBlockGrains / 64];
-  const uint64_t bit = uint64_t{1} << (grain % 64);
-  CHECK(summary.state == BlockState::allocated && (word & bit) != 0, "grain {} is freed twice",
-        grain);
-  word = word & ~bit;
+  uint32_t freed = 0;
+  for (size_t i = 0; i < grains.size(); ++i) {
+    CHECK((entry.bitmap[i] & grains[i]) == grains[i], "a grain of storage block {} is freed twice",
+          block);
+    entry.bitmap[i] = entry.bitmap[i] & ~grains[i];
+    freed += static_cast<uint32_t>(std::popcount(grains[i]));
+  }
+  CHECK(freed > 0);
   count(summary, -1);
-  --summary.used;
+  summary.used = static_cast<uint16_t>(summary.used - freed);
   entry.used = summary.used;
   const uint64_t id = pages_.next_change_id();
   if (summary.used == 0) {

@@ -92,6 +92,9 @@ class Blocks {
   // --- changes; none waits. `entry_page` is pin(block). Part of the caller's atom (G1).
   void mark_used(const PageRef& entry_page, GrainRun run, uint32_t family);
   void mark_free(const PageRef& entry_page, uint64_t grain);
+  // All grains of one block whose bits are set in `grains`.
+  using GrainSet = std::array<uint64_t, kBlockGrains / 64>;
+  void mark_free(const PageRef& entry_page, BlockNo block, const GrainSet& grains);
 
   // Formats one RAW block in the background: zeroes, then READY. False when there is none to do.
   Result<bool> format_one(Io& io);

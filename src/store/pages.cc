@@ -80,6 +80,11 @@ void PageStore::drop(Page& page) {
 
 void PageStore::unpin(Page& page) {
   CHECK(page.pins > 0);
+  if (page.broken) {
+    if (--page.pins == 0)
+      std::erase_if(broken_, [&](const auto& one) { return one.get() == &page; });
+    return;
+  }
   if (--page.pins > 0 || page.resident || page.pending || page.oldest_unhomed != 0) return;
   idle_.push_back(&page);
   evict_beyond_budget();
@@ -167,7 +172,8 @@ Result<PageRef> PageStore::get(Io& io, PageNo no, PageKind kind, std::optional<u
   while (true) {
     Page* const present = lookup(no);
     if (present == nullptr) break;
-    if (!present->loading) return PageRef(this, present);
+    PageRef pin(this, present);  // Also while it loads: what somebody waits for is not freed.
+    if (!present->loading) return pin;
     io.park(work_loads_);
   }
   Page& page = adopt(no);
@@ -177,9 +183,8 @@ Result<PageRef> PageStore::get(Io& io, PageNo no, PageKind kind, std::optional<u
   page.loading = false;
   io.wake(work_loads_);
   if (!loaded) {
-    pin.page_ = nullptr;
-    page.pins = 0;
-    drop(page);
+    page.broken = true;  // Those who waited for it look again, and get an error of their own.
+    broken_.push_back(std::move(pages_.extract(no).mapped()));
     return loaded.error();
   }
   evict_beyond_budget();

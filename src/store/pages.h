@@ -46,6 +46,7 @@ struct Page {
   bool pending = false;  // In the next commit.
   bool fresh = false;    // Its record starts from zeroes.
   bool loading = false;
+  bool broken = false;    // Could not be read: out of the cache, and gone with its last pin.
   bool resident = false;  // Info page: never evicted.
   Links<Page> idle;       // Clean and unpinned, oldest first.
   Links<Page> dirty;      // Not home, by oldest_unhomed.
@@ -243,6 +244,7 @@ class PageStore {
   Config config_;
   BeforeJournal before_journal_;
   std::unordered_map<PageNo, std::unique_ptr<Page>> pages_;
+  std::vector<std::unique_ptr<Page>> broken_;
   List<Page, &Page::idle> idle_;
   List<Page, &Page::dirty> dirty_;
   List<Page, &Page::changing> changing_;

@@ -232,6 +232,9 @@ void Pool::guest_began() {
   ++impl_->guests_in_flight;
 }
 void Pool::guest_ended() { --impl_->guests_in_flight; }
+size_t Pool::guests_in_flight() const { return impl_->guests_in_flight; }
+uint64_t Pool::guest_requests() const { return impl_->guest_requests; }
+bool Pool::background() const { return impl_->settings.background && !impl_->settings.read_only; }
 
 // --- background
 

@@ -111,6 +111,10 @@ class Pool {
   // Guests come first: background work watches these.
   void guest_began();
   void guest_ended();
+  size_t guests_in_flight() const;
+  uint64_t guest_requests() const;  // Ever begun.
+  // Whether this opening runs fibers of its own; then disk/ does too.
+  bool background() const;
   // The pool root page, pinned: where disk/ keeps its catalog.
   PageRef root();
 

@@ -389,6 +389,21 @@ void make_catalog() {
   append(page, frozen);
   keep("catalog-v1", page, "catalog");
 
+  Named snapshot;
+  snapshot.kind = RecordKind::snapshot;
+  snapshot.name = "before-upgrade";
+  snapshot.layer = 4;
+  snapshot.uuid.fill(std::byte{0x5a});
+  snapshot.created_ns = kCreated;
+  snapshot.disk = kUuid;
+  const Result<NameRecord> of_disk = encode(snapshot);
+  CHECK(of_disk);
+  keep("catalog-v1-snapshot", blob_of(view_of(*of_disk)), "catalog");
+  NameRecord orphan = *of_disk;
+  orphan.tail_bytes = 0;
+  orphan.tail = {};
+  keep("catalog-v1-bad-snapshot", blob_of(view_of(orphan)), "catalog");
+
   const auto bad_name = [&](const std::string& what,
                             const std::function<void(NameRecord&)>& change) {
     NameRecord record = name;

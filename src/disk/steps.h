@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// A long change of maps, atom by atom: consolidation, drop, shrink. Between two atoms nothing is
+// held, guests go first (P6), and the job may be told to stop; it goes on another time from what the
+// maps say.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <utility>
+
+#include "disk/gate.h"
+#include "policy/job_pace.h"
+#include "store/pages.h"
+#include "store/pool.h"
+
+namespace firn::disk {
+
+class Steps {
+ public:
+  // `stopping` is looked at before each atom.
+  Steps(store::Pool& pool, Gate& gate, const bool& stopping)
+      : pool_(pool), gate_(gate), stopping_(stopping) {}
+
+  // Runs `atom` inside the pool's gate and with an admission; then rests as long as guests need.
+  // Errc::cancelled when it is time to stop.
+  template <class Atom>
+  Result<void> step(Io& io, Atom&& atom) {
+    TRY(go_on());
+    const Time began = io.now();
+    {
+      const auto pass = gate_.enter(io);
+      const auto admission = TRY(pool_.pages().admit(io));
+      TRY(atom());
+    }
+    ++done_;
+    const Duration took = io.now() - began;
+    work_ += took;
+    return rest(io, pace_.rest_after(took, pool_.guests_in_flight(), pool_.guest_requests()));
+  }
+
+  uint64_t done() const { return done_; }
+  Duration work() const { return work_; }  // Without the rests.
+
+ private:
+  Result<void> go_on() const {
+    TRY(pool_.writable());
+    if (stopping_) return fail(Errc::cancelled, "the pool is being closed");
+    return ok;
+  }
+  Result<void> rest(Io& io, Duration whole) {
+    constexpr Duration kSlice = std::chrono::milliseconds(20);  // How soon a stop is noticed.
+    io.yield();
+    for (; whole > Duration::zero() && !stopping_; whole -= std::min(whole, kSlice)) {
+      io.sleep(std::min(whole, kSlice));
+    }
+    return ok;
+  }
+
+  store::Pool& pool_;
+  Gate& gate_;
+  const bool& stopping_;
+  policy::JobPace pace_;
+  uint64_t done_ = 0;
+  Duration work_{};
+};
+
+}  // namespace firn::disk

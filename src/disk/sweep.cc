@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+// The sweeper: takes out the layers that have lost their name. What is to be done is read from the
+// catalog alone, so that a restart goes on by itself: a layer in state dropping is dropped; a frozen
+// layer without a name is dropped when nothing stands on it, consolidated when one layer does, and
+// left alone while several do.
+#include "base/log.h"
+#include "disk/consolidate.h"
+#include "disk/disks_impl.h"
+#include "disk/drop.h"
+
+namespace firn::disk {
+
+using format::LayerRecord;
+using format::LayerState;
+
+namespace {
+LayerState state_of(const LayerRecord& layer) { return static_cast<LayerState>(layer.state); }
+}  // namespace
+
+bool DisksImpl::is_due(uint32_t layer) const {
+  const auto seen = catalog_.layers().find(layer);
+  if (seen == catalog_.layers().end() || failed_.contains(layer)) return false;
+  const auto& children = catalog_.children(layer);
+  const LayerState state = state_of(seen->second.layer);
+  if (state == LayerState::dropping) return children.empty();
+  if (state == LayerState::live || catalog_.name_of(layer) != nullptr) return false;
+  if (children.empty()) return true;
+  // One that is about to be dropped needs nothing from below.
+  return children.size() == 1 &&
+         state_of(catalog_.layers().at(children[0]).layer) != LayerState::dropping;
+}
+
+uint32_t DisksImpl::next_due() const {
+  for (const auto& [layer, seen] : catalog_.layers()) {
+    if (is_due(layer)) return layer;
+  }
+  return 0;
+}
+
+JobInfo DisksImpl::job_of(uint32_t layer) const {
+  const LayerRecord& record = catalog_.layers().at(layer).layer;
+  JobInfo job;
+  job.layer = layer;
+  const auto& children = catalog_.children(layer);
+  job.steps_total = 2 * record.own_pages + 1;
+  if (!children.empty()) {
+    job.kind = JobKind::consolidate;
+    job.into = children[0];
+    job.disk = disk_of_live_layer(job.into);
+    const LayerRecord& upper = catalog_.layers().at(job.into).layer;
+    job.steps_total = std::min<uint64_t>(record.own_pages, upper.own_pages) + 1;
+  }
+  if (layer == running_) {
+    job.state = JobState::running;
+    job.steps_done = running_steps_ == nullptr ? 0 : running_steps_->done();
+    job.steps_total = std::max(job.steps_total, job.steps_done + 1);
+  }
+  const auto failed = failed_.find(layer);
+  if (failed != failed_.end()) {
+    job.state = JobState::failed;
+    job.error = failed->second;
+  }
+  return job;
+}
+
+std::vector<JobInfo> DisksImpl::jobs() const {
+  std::vector<JobInfo> jobs;
+  for (const auto& [layer, seen] : catalog_.layers()) {
+    if (is_due(layer) || failed_.contains(layer) || layer == running_) {
+      jobs.push_back(job_of(layer));
+    }
+  }
+  return jobs;
+}
+
+// --- running
+
+void DisksImpl::run_sweeper(Io& io) {
+  while (!stopping_) {
+    const uint32_t layer = next_due();
+    if (layer == 0) {
+      io.park(due_);
+      continue;
+    }
+    const Result<void> done = run_job(io, layer);
+    if (!done && done.error().code == Errc::cancelled) return;
+  }
+}
+
+Result<void> DisksImpl::sweep(Io& io) {
+  for (uint32_t layer = next_due(); layer != 0; layer = next_due()) TRY(run_job(io, layer));
+  return ok;
+}
+
+void DisksImpl::note_failure(uint32_t layer, Error error) {
+  if (error.code == Errc::cancelled) return;
+  ++job_counters_.failed;
+  failed_[layer] = text_of(error);
+  log(LogLevel::error, "pool '{}': layer {} stays for now: {}", pool_.directory(), layer,
+      text_of(error));
+}
+
+Result<void> DisksImpl::run_job(Io& io, uint32_t layer) {
+  const auto only = sweeping_.lock(io);
+  if (!is_due(layer)) return ok;  // Done, or no longer to be done.
+  Steps steps(pool_, gate_, stopping_);
+  running_ = layer;
+  running_steps_ = &steps;
+  const auto& children = catalog_.children(layer);
+  const Result<void> done =
+      children.empty() ? run_drop(io, layer, steps) : run_consolidation(io, layer, steps);
+  running_ = 0;
+  running_steps_ = nullptr;
+  job_counters_.steps += steps.done();
+  job_counters_.work_ns += static_cast<uint64_t>(steps.work().count());
+  if (!done) note_failure(layer, done.error());
+  return done ? Result<void>() : Result<void>(done.error());
+}
+
+Result<void> DisksImpl::run_drop(Io& io, uint32_t id, Steps& steps) {
+  {
+    const auto layer = TRY(open_layer(io, id));
+    Drop drop(pool_, *layer, steps);
+    TRY(drop.run(io));
+  }
+  TRY(erase_layer(io, id));
+  ++job_counters_.dropped;
+  return pool_.flush(io);
+}
+
+Result<void> DisksImpl::erase_layer(Io& io, uint32_t id) {
+  const auto only = changing_.lock(io);
+  const auto pass = gate_.enter(io);
+  const auto admission = TRY(pool_.pages().admit(io));
+  const Catalog::Slot slot = TRY(catalog_.pin(io, catalog_.layer(id).record));
+  const NoWait atom;
+  catalog_.clear(slot);
+  layers_.erase(id);
+  catalog_.forget_layer(id);
+  return ok;
+}
+
+Result<void> DisksImpl::run_consolidation(Io& io, uint32_t lower, Steps& steps) {
+  const uint32_t upper = catalog_.children(lower)[0];
+  {
+    const auto lower_layer = TRY(open_layer(io, lower));
+    const auto upper_layer = TRY(open_layer(io, upper));
+    Consolidation consolidation(pool_, *lower_layer, *upper_layer, steps);
+    TRY(consolidation.run(io));
+  }
+  TRY(unlink(io, lower, upper));
+  ++job_counters_.consolidated;
+  return pool_.flush(io);
+}
+
+// Both maps show the same and lower owns none of it: it leaves the chain, in one atom.
+Result<void> DisksImpl::unlink(Io& io, uint32_t lower, uint32_t upper) {
+  const auto only = changing_.lock(io);
+  const auto pass = gate_.enter(io);
+  const auto upper_layer = TRY(open_layer(io, upper));
+  const auto admission = TRY(pool_.pages().admit(io));
+  const Catalog::Slot slot = TRY(catalog_.pin(io, catalog_.layer(lower).record));
+  const NoWait atom;
+  const LayerRecord gone = catalog_.layer(lower).layer;
+  catalog_.set_parent(upper, gone.parent);
+  upper_layer->set_parent(gone.parent);
+  upper_layer->add_own_grains(static_cast<int64_t>(gone.own_grains.get()));  // N6
+  upper_layer->add_own_pages(static_cast<int64_t>(gone.own_pages.get()));
+  catalog_.clear(slot);
+  layers_.erase(lower);
+  catalog_.forget_layer(lower);
+  return ok;
+}
+
+}  // namespace firn::disk
