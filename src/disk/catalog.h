@@ -3,8 +3,8 @@
 //
 //  C1  Each verb's changes are one atom; what memory says is what the pages say.
 //  C2  A layer's parent is older than it and of its family: chains end.
-//  C3  A live layer belongs to one disk, a snapshot's layer is frozen. A frozen layer without a name
-//      is hidden: the sweeper takes it out as soon as fewer than two layers stand on it.
+//  C3  A live layer belongs to one disk, a snapshot's layer is frozen. A frozen layer without a
+//      name is hidden: the sweeper takes it out as soon as fewer than two layers stand on it.
 #pragma once
 
 #include <cstdint>

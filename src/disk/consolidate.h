@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Consolidation: a layer whose snapshot is gone and on which exactly one layer stands is taken out of
-// the chain by moving references; no guest data is read or written. Source: US 9116726.
+// Consolidation: a layer whose snapshot is gone and on which exactly one layer stands is taken out
+// of the chain by moving references; no guest data is read or written. Source: US 9116726.
 //
-// `lower` is the layer that goes, `upper` the one on it. Where both own a page, lower's entry is made
+// `lower` is the layer that goes, `upper` the one on it. Where both own a page, lower's entry is
+// made
 // to show upper's page, upper's stays in place, and what lower had there and upper superseded is
 // freed; where upper only inherits, the own bit changes hands. At the end both maps show the same
 // everywhere, so that it no longer matters which record of the two is erased: lower's is, because
 // nobody refers to it but upper.
 //
-//  N1  At every moment a walk from upper's root, and from that of any layer on upper, gives the same
-//      bytes as before.
+//  N1  At every moment a walk from upper's root, and from that of any layer on upper, gives the
+//      same bytes as before.
 //  N2  A page or grain has exactly one owner of the two (M1): ownership changes hands and is given
 //      up only in atoms that say both sides.
 //  N3  What is done is seen in lower's own bits: they only go away. Starting again does the rest;

@@ -10,7 +10,8 @@ namespace firn::disk {
 
 class Diff {
  public:
-  // What differs of `b` against `a`, within `range`, which lies in b. Beyond its end `a` has nothing.
+  // What differs of `b` against `a`, within `range`, which lies in b. Beyond its end `a` has
+  // nothing.
   Diff(Layer& a, Layer& b, Range range, DiffSink& sink)
       : a_(a), b_(b), range_(range), sink_(sink) {}
   Result<void> run(Io& io);

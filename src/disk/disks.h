@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Disks: the catalog of a pool's disks and their snapshots, and the way to open one.
 //
-// A snapshot is a frozen layer with a name; the disk goes on in a new layer on top of it, as a clone
-// does. Both are two records in one transaction: no data moves, at any depth (P4). A layer whose name
+// A snapshot is a frozen layer with a name; the disk goes on in a new layer on top of it, as a
+// clone
+// does. Both are two records in one transaction: no data moves, at any depth (P4). A layer whose
+// name
 // is gone is taken out in the background by moving references (P5). Source: US 9038066, US 9116726.
 //
 // Names: 1 to 128 bytes of [A-Za-z0-9._:-], not beginning with '.' or '-'; '@' and '/' never (they
@@ -127,14 +129,14 @@ class Disks {
   virtual Result<void> snapshot(Io& io, std::string_view disk, std::string_view name) = 0;
   // Durable when it returns; the layer goes in the background. Errc::busy while attached.
   virtual Result<void> remove_snapshot(Io& io, std::string_view disk, std::string_view name) = 0;
-  // The disk shows again what the snapshot does; what was written since is dropped. Errc::busy while
-  // the disk is attached, unless forced: its clients see the content change under them.
+  // The disk shows again what the snapshot does; what was written since is dropped. Errc::busy
+  // while the disk is attached, unless forced: its clients see the content change under them.
   virtual Result<void> revert(Io& io, std::string_view disk, std::string_view name, bool force) = 0;
   // A new disk that begins as the snapshot.
   virtual Result<void> clone(Io& io, std::string_view disk, std::string_view name,
                              std::string_view to) = 0;
-  // Where DISK[@SNAP] `b` differs from `a`, within `range` of b. Exact to the grain; follows the maps
-  // where they part and reads no data.
+  // Where DISK[@SNAP] `b` differs from `a`, within `range` of b. Exact to the grain; follows the
+  // maps where they part and reads no data.
   virtual Result<void> diff(Io& io, std::string_view a, std::string_view b, Range range,
                             DiffSink& sink) = 0;
 

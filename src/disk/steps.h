@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A long change of maps, atom by atom: consolidation, drop, shrink. Between two atoms nothing is
-// held, guests go first (P6), and the job may be told to stop; it goes on another time from what the
-// maps say.
+// held, guests go first (P6), and the job may be told to stop; it goes on another time from what
+// the maps say.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sweeper: takes out the layers that have lost their name. What is to be done is read from the
-// catalog alone, so that a restart goes on by itself: a layer in state dropping is dropped; a frozen
+// catalog alone, so that a restart goes on by itself: a layer in state dropping is dropped; a
+// frozen
 // layer without a name is dropped when nothing stands on it, consolidated when one layer does, and
 // left alone while several do.
 #include "base/log.h"

@@ -12,7 +12,8 @@
 //  T6  A freed grain is not given out while somebody may still read it: readers hold their range.
 //  T7  Writers are inside the fence. Whoever closes it has the disk between two writes: what was
 //      acknowledged is in the map, and nothing else is under way.
-//  T8  A grain that an ancestor wrote is never written: the new content gets a grain of its own, and
+//  T8  A grain that an ancestor wrote is never written: the new content gets a grain of its own,
+//      and
 //      only the map entry changes. When a consolidation has meanwhile made the old one own, it is
 //      freed in the same atom.
 //

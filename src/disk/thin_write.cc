@@ -7,12 +7,12 @@
 // publishes map entries and block bits in one atom when the data is down (T3). A partial grain that
 // is not own is completed with what it held before and then written as a whole.
 //
-// Order of locks: fence, gate, range, admission; then only I/O, page loads and the two short mutexes.
-// Whoever holds an admission never waits for a range or a gate.
+// Order of locks: fence, gate, range, admission; then only I/O, page loads and the two short
+// mutexes. Whoever holds an admission never waits for a range or a gate.
 //
 // While a write is under way a consolidation may turn inherited entries of this layer into own ones
-// (never the other way). So what is own is asked again inside each atom, and what was own by then is
-// freed there; a write in place was own before and stays so.
+// (never the other way). So what is own is asked again inside each atom, and what was own by then
+// is freed there; a write in place was own before and stays so.
 #include <algorithm>
 
 #include "base/aligned.h"
