@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // When a guest hears of its completions: at once while it has little in flight, else one signal for
 // several, as many as the commands still in flight allow. Two parts, both without timers of their
-// own: the delivery ratio (source: US 8478924) and the limit of cross-CPU wake-ups (US 9336165). The
-// delay cap, the flush points and the gate are ours. One instance per queue; for a socket, a signal
-// is a send of the replies gathered.
+// own: the delivery ratio (source: US 8478924) and the limit of cross-CPU wake-ups (US 9336165).
+// The delay cap, the flush points and the gate are ours. One instance per queue; for a socket, a
+// signal is a send of the replies gathered.
 //
 // Completions are published (visible to a guest that polls) before complete() is asked.
 //

@@ -18,8 +18,8 @@ using Limits = CompletionCoalesce::Limits;
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-// A guest that keeps `depth` commands outstanding and submits again when it hears, and a device with
-// `channels` servers: what interrupts does it get? Checks Q1 and Q2 at each event.
+// A guest that keeps `depth` commands outstanding and submits again when it hears, and a device
+// with `channels` servers: what interrupts does it get? Checks Q1 and Q2 at each event.
 struct Loop {
   explicit Loop(Limits the_limits) : coalesce(the_limits, Time{}), limits(the_limits) {}
 
