@@ -14,7 +14,7 @@ struct TagHead {
   le16 tag;
   le16 length;
 };
-static_assert(OnDisk<TagHead, 4>);
+static_assert(kWire<TagHead> && sizeof(TagHead) == 4);
 
 // Walks a tail's fields. `take(tag, value)` says whether it knows the tag, or what is wrong with
 // it. Unknown odd tags are refused here; unknown even ones are the caller's to keep.
