@@ -281,6 +281,7 @@ Result<std::shared_ptr<ThinDisk>> DisksImpl::open_disk(Io& io, const Catalog::Na
   const auto use = named.kind == RecordKind::disk ? ThinDisk::Use::live : ThinDisk::Use::snapshot;
   auto disk = std::make_shared<ThinDisk>(pool_, gate_, full_name(named), std::move(layer), use);
   open_[named.uuid].disk = disk;
+  ++openings_;
   return disk;
 }
 

@@ -66,12 +66,21 @@ struct JobInfo {
   uint64_t steps_total = 0;  // ... of about so many.
   std::string error;         // Of a failed one; it is tried again at the next opening.
 };
+struct ShrinkInfo {
+  uint64_t moved_bytes = 0;
+  uint64_t skipped_bytes = 0;   // Shown by too many maps to be moved.
+  uint64_t emptied_bytes = 0;   // Storage blocks that came back to the pool.
+  uint64_t returned_bytes = 0;  // Given back to the host's file system.
+};
 struct JobCounters {
   uint64_t consolidated = 0;  // Layers taken out of chains.
   uint64_t dropped = 0;
   uint64_t failed = 0;
   uint64_t steps = 0;    // Metadata transactions.
   uint64_t work_ns = 0;  // Time in them, without the rests.
+  uint64_t shrunk = 0;   // Runs of a shrink, asked for or not.
+  uint64_t moved_bytes =
+      0;  // Guest data that shrinks read and wrote again. Nothing else moves any.
 };
 
 // Where two layers differ.
@@ -139,6 +148,10 @@ class Disks {
   // maps where they part and reads no data.
   virtual Result<void> diff(Io& io, std::string_view a, std::string_view b, Range range,
                             DiffSink& sink) = 0;
+
+  // Empties sparsely used storage blocks of the disk's family by moving grains, then gives free
+  // space back to the host's file system. Beside guests; waits for other jobs.
+  virtual Result<ShrinkInfo> shrink(Io& io, std::string_view name) = 0;
 
   // --- jobs
   virtual std::vector<JobInfo> jobs() const = 0;

@@ -5,10 +5,12 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "disk/catalog.h"
 #include "disk/disks.h"
+#include "disk/shrink.h"
 #include "disk/steps.h"
 #include "disk/thin.h"
 #include "io/mutex.h"
@@ -42,6 +44,8 @@ class DisksImpl final : public Disks {
                      std::string_view to) override;
   Result<void> diff(Io& io, std::string_view a, std::string_view b, Range range,
                     DiffSink& sink) override;
+
+  Result<ShrinkInfo> shrink(Io& io, std::string_view name) override;
 
   std::vector<JobInfo> jobs() const override;
   JobCounters job_counters() const override { return job_counters_; }
@@ -100,6 +104,9 @@ class DisksImpl final : public Disks {
   Result<void> run_job(Io& io, uint32_t layer);
   Result<void> run_consolidation(Io& io, uint32_t lower, Steps& steps);
   Result<void> run_drop(Io& io, uint32_t layer, Steps& steps);
+  Result<ShrinkInfo> run_shrink(Io& io, uint32_t family);
+  void shrink_if_it_pays(Io& io, uint32_t family);
+  Shrink make_shrink(uint32_t family, Steps& steps);
   void run_sweeper(Io& io);
   void note_failure(uint32_t layer, Error error);
 
@@ -108,12 +115,16 @@ class DisksImpl final : public Disks {
   Gate gate_;                          // Whoever changes maps passes; the check closes it.
   Mutex changing_;                     // One change of the catalog at a time.
   std::map<format::Uuid, Open> open_;  // By the uuid of the disk or snapshot.
+  uint64_t openings_ = 0;              // Disks and snapshots opened so far.
   std::map<uint32_t, std::weak_ptr<Layer>> layers_;  // Those open now: one object each.
 
   bool stopping_ = false;
-  Mutex sweeping_;  // One job at a time.
-  uint32_t running_ = 0;
+  Mutex sweeping_;               // One job at a time.
+  uint32_t running_ = 0;         // Layer of the job ...
+  uint32_t shrinking_ = 0;       // ... or family.
+  std::set<uint32_t> freed_in_;  // Families that lost grains to a job: maybe sparse now.
   const Steps* running_steps_ = nullptr;
+  uint64_t shrink_steps_ = 0;               // About how many.
   std::map<uint32_t, std::string> failed_;  // Layers whose job could not go on, and why.
   JobCounters job_counters_;
   WaitList due_;  // The sweeper rests here.

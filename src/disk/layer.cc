@@ -23,6 +23,12 @@ constexpr uint64_t capacity(uint8_t level) {
 constexpr uint64_t kOwnBit = uint64_t{1} << 63;
 constexpr PageKind kind_at(uint8_t level) { return level == 0 ? PageKind::map : PageKind::index; }
 
+Result<PageRef> load_node(Io& io, PageStore& pages, PageNo page, uint8_t at) {
+  PageRef found = pages.find(page, kind_at(at), at);
+  if (found) return found;
+  return pages.get(io, page, kind_at(at), at);
+}
+
 }  // namespace
 
 void Layer::put_word(size_t offset, uint64_t value) {
@@ -83,46 +89,44 @@ void Layer::set_child(const PageRef& parent, uint64_t slot, IndexEntry child) {
 // --- looking
 
 Result<PageRef> Layer::node(Io& io, PageNo page, uint8_t at) {
-  PageRef found = pages_.find(page, kind_at(at), at);
-  if (found) return found;
-  return pages_.get(io, page, kind_at(at), at);
+  return load_node(io, pages_, page, at);
 }
 
 // From the moment a page's number is read until it is pinned nothing waits: a page that somebody
 // still walks through is not freed under him.
-Result<Leaf> Layer::leaf(Io& io, uint64_t index) {
-  IndexEntry child = root();
-  uint8_t at = level();
+Result<Leaf> find_leaf(Io& io, PageStore& pages, IndexEntry child, uint8_t at, uint64_t index) {
   if (child.page == format::kNoPage || index >= capacity(at)) return Leaf();
   bool own = child.own;
   for (; at > 0; --at) {
-    const PageRef above = TRY(node(io, child.page, at));
+    const PageRef above = TRY(load_node(io, pages, child.page, at));
     const uint64_t raw = above.word(index / leaves_below(at) % kFanout);
     child = {raw & format::kPageNoMax, (raw & kOwnBit) != 0};
     own = own && child.own;
     if (child.page == format::kNoPage) return Leaf();
   }
-  return Leaf{TRY(node(io, child.page, 0)), own};
+  return Leaf{TRY(load_node(io, pages, child.page, 0)), own};
 }
 
-Result<uint64_t> Layer::next_below(Io& io, PageNo page, uint8_t at, uint64_t first,
-                                   uint64_t index) {
+Result<uint64_t> Layer::next_below(Io& io, PageNo page, uint8_t at, uint64_t first, uint64_t index,
+                                   bool own_only) {
   if (at == 0) return first >= index ? first : UINT64_MAX;
-  const PageRef node = TRY(pages_.get(io, page, PageKind::index, at));
+  const PageRef above = TRY(node(io, page, at));
   const uint64_t step = leaves_below(at);
   for (uint64_t slot = index > first ? (index - first) / step : 0; slot < kFanout; ++slot) {
-    const PageNo child = node.word(slot) & format::kPageNoMax;
-    if (child == format::kNoPage) continue;
+    const uint64_t raw = above.word(slot);
+    if (raw == 0 || (own_only && (raw & kOwnBit) == 0)) continue;
     const uint64_t found =
-        TRY(next_below(io, child, static_cast<uint8_t>(at - 1), first + slot * step, index));
+        TRY(next_below(io, raw & format::kPageNoMax, static_cast<uint8_t>(at - 1),
+                       first + slot * step, index, own_only));
     if (found != UINT64_MAX) return found;
   }
   return UINT64_MAX;
 }
 
-Result<uint64_t> Layer::next_leaf(Io& io, uint64_t index) {
+Result<uint64_t> Layer::next(Io& io, uint64_t index, bool own_only) {
   if (root().page == format::kNoPage || index >= capacity(level())) return UINT64_MAX;
-  return next_below(io, root().page, level(), 0, index);
+  if (own_only && !root().own) return UINT64_MAX;
+  return next_below(io, root().page, level(), 0, index, own_only);
 }
 
 // --- growing

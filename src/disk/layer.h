@@ -35,6 +35,11 @@ struct Leaf {
   bool owns(format::GrainEntry entry) const { return own && entry.own; }
 };
 
+// The leaf that maps grains [index * 512, ...) in the map with this root; empty when nothing is
+// mapped there.
+Result<Leaf> find_leaf(Io& io, PageStore& pages, format::IndexEntry root, uint8_t level,
+                       uint64_t index);
+
 class Layer {
  public:
   // `page` pins the catalog page that holds the record at offset `at`; `record` is the catalog's
@@ -57,12 +62,14 @@ class Layer {
   void add_own_pages(int64_t by);
 
   // --- the map
-  // The leaf that maps grains [index * 512, ...), for reading; empty when nothing is mapped there.
-  Result<Leaf> leaf(Io& io, uint64_t index);
+  Result<Leaf> leaf(Io& io, uint64_t index) {  // For reading.
+    return find_leaf(io, pages_, root(), level(), index);
+  }
   // The leaf as this layer's own, made or copied when it is not. The caller holds an admission.
   Result<PageRef> own_leaf(Io& io, uint64_t index);
-  // The first leaf at or after `index` that exists, or UINT64_MAX.
-  Result<uint64_t> next_leaf(Io& io, uint64_t index);
+  // The first leaf at or after `index` that exists, or is own; or UINT64_MAX.
+  Result<uint64_t> next_leaf(Io& io, uint64_t index) { return next(io, index, false); }
+  Result<uint64_t> next_own_leaf(Io& io, uint64_t index) { return next(io, index, true); }
   // Frees an own leaf whose entries are all absent. Base layers only; does nothing when somebody
   // uses it.
   Result<void> prune_leaf(Io& io, uint64_t index);
@@ -81,7 +88,9 @@ class Layer {
   Result<void> raise(Io& io, uint64_t index);
   Result<format::IndexEntry> own_child(Io& io, format::IndexEntry child, const PageRef& parent,
                                        uint64_t slot, uint8_t level);
-  Result<uint64_t> next_below(Io& io, PageNo page, uint8_t level, uint64_t first, uint64_t index);
+  Result<uint64_t> next(Io& io, uint64_t index, bool own_only);
+  Result<uint64_t> next_below(Io& io, PageNo page, uint8_t level, uint64_t first, uint64_t index,
+                              bool own_only);
 
   PageStore& pages_;
   PageRef page_;

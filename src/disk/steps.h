@@ -25,10 +25,17 @@ class Steps {
   // Errc::cancelled when it is time to stop.
   template <class Atom>
   Result<void> step(Io& io, Atom&& atom) {
+    return step(
+        io, [] { return 0; }, std::forward<Atom>(atom));
+  }
+  // The same, with what `lock()` returns held meanwhile: ranges come between gate and admission.
+  template <class Lock, class Atom>
+  Result<void> step(Io& io, Lock&& lock, Atom&& atom) {
     TRY(go_on());
     const Time began = io.now();
     {
       const auto pass = gate_.enter(io);
+      [[maybe_unused]] const auto held = lock();
       const auto admission = TRY(pool_.pages().admit(io));
       TRY(atom());
     }

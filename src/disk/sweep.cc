@@ -71,6 +71,15 @@ std::vector<JobInfo> DisksImpl::jobs() const {
       jobs.push_back(job_of(layer));
     }
   }
+  if (shrinking_ != 0) {
+    JobInfo job;
+    job.kind = JobKind::shrink;
+    job.state = JobState::running;
+    job.layer = shrinking_;
+    if (running_steps_ != nullptr) job.steps_done = running_steps_->done();
+    job.steps_total = std::max(shrink_steps_, job.steps_done + 1);
+    jobs.push_back(job);
+  }
   return jobs;
 }
 
@@ -79,6 +88,10 @@ std::vector<JobInfo> DisksImpl::jobs() const {
 void DisksImpl::run_sweeper(Io& io) {
   while (!stopping_) {
     const uint32_t layer = next_due();
+    if (layer == 0 && !freed_in_.empty()) {
+      shrink_if_it_pays(io, freed_in_.extract(freed_in_.begin()).value());
+      continue;
+    }
     if (layer == 0) {
       io.park(due_);
       continue;
@@ -104,6 +117,7 @@ void DisksImpl::note_failure(uint32_t layer, Error error) {
 Result<void> DisksImpl::run_job(Io& io, uint32_t layer) {
   const auto only = sweeping_.lock(io);
   if (!is_due(layer)) return ok;  // Done, or no longer to be done.
+  const uint32_t family = catalog_.layer(layer).layer.family;
   Steps steps(pool_, gate_, stopping_);
   running_ = layer;
   running_steps_ = &steps;
@@ -115,6 +129,7 @@ Result<void> DisksImpl::run_job(Io& io, uint32_t layer) {
   job_counters_.steps += steps.done();
   job_counters_.work_ns += static_cast<uint64_t>(steps.work().count());
   if (!done) note_failure(layer, done.error());
+  freed_in_.insert(family);
   return done ? Result<void>() : Result<void>(done.error());
 }
 
@@ -171,6 +186,66 @@ Result<void> DisksImpl::unlink(Io& io, uint32_t lower, uint32_t upper) {
   layers_.erase(lower);
   catalog_.forget_layer(lower);
   return ok;
+}
+
+// --- shrinking
+
+Shrink DisksImpl::make_shrink(uint32_t family, Steps& steps) {
+  Shrink::Openings openings;
+  openings.layer = [this](Io& io, uint32_t layer) { return open_layer(io, layer); };
+  openings.generation = [this] { return openings_; };
+  openings.disks = [this, family] {
+    std::vector<std::shared_ptr<ThinDisk>> disks;
+    for (const auto& [uuid, open] : open_) {
+      if (open.disk->layer()->family() == family) disks.push_back(open.disk);
+    }
+    return disks;
+  };
+  return Shrink(pool_, catalog_, family, std::move(openings), steps);
+}
+
+Result<ShrinkInfo> DisksImpl::shrink(Io& io, std::string_view name) {
+  TRY(pool_.writable());
+  const uint32_t layer = TRY(find(name))->second.named.layer;
+  ShrinkInfo info = TRY(run_shrink(io, catalog_.layer(layer).layer.family));
+  const Result<uint64_t> trimmed = pool_.blocks().trim(io);
+  if (trimmed) info.returned_bytes = *trimmed * kBlockBytes;
+  if (!trimmed && trimmed.error().code != Errc::unsupported) return trimmed.error();
+  return info;
+}
+
+Result<ShrinkInfo> DisksImpl::run_shrink(Io& io, uint32_t family) {
+  const auto only = sweeping_.lock(io);
+  TRY(pool_.flush(io));  // Grains that were freed are holes from here on.
+  Steps steps(pool_, gate_, stopping_);
+  Shrink shrink = make_shrink(family, steps);
+  shrinking_ = family;
+  running_steps_ = &steps;
+  shrink_steps_ = shrink.look().moves / 64 + 1;
+  const Result<Shrink::Report> done = shrink.run(io);
+  shrinking_ = 0;
+  running_steps_ = nullptr;
+  job_counters_.steps += steps.done();
+  job_counters_.work_ns += static_cast<uint64_t>(steps.work().count());
+  ++job_counters_.shrunk;
+  if (!done) return done.error();
+  job_counters_.moved_bytes += done->moved_grains * kGrainBytes;
+  TRY(pool_.flush(io));
+  return ShrinkInfo{done->moved_grains * kGrainBytes, done->skipped_grains * kGrainBytes,
+                    done->emptied_blocks * kBlockBytes, 0};
+}
+
+void DisksImpl::shrink_if_it_pays(Io& io, uint32_t family) {
+  {
+    Steps steps(pool_, gate_, stopping_);
+    Shrink shrink = make_shrink(family, steps);
+    const size_t blocks = pool_.blocks().blocks_of(family).size();
+    if (!policy::shrink_pays(shrink.look(), blocks)) return;
+  }
+  const auto done = run_shrink(io, family);
+  if (!done && done.error().code != Errc::cancelled) {
+    log(LogLevel::warning, "pool '{}': shrinking: {}", pool_.directory(), text_of(done.error()));
+  }
 }
 
 }  // namespace firn::disk

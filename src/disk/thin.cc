@@ -50,6 +50,10 @@ RangeLocks::Hold ThinDisk::lock_all(Io& io) {
   return locks_.lock(io, 0, kDiskBytesMax / kGrainBytes, RangeLocks::Mode::exclusive);
 }
 
+RangeLocks::Hold ThinDisk::lock_leaf(Io& io, uint64_t index) {
+  return locks_.lock(io, index * kLeafGrains, kLeafGrains, RangeLocks::Mode::exclusive);
+}
+
 void ThinDisk::switch_layer(std::shared_ptr<Layer> next) {
   CHECK(next->family() == layer_->family());
   layer_ = std::move(next);

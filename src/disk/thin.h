@@ -64,6 +64,7 @@ class ThinDisk final : public BlockDevice {
   Gate& fence() { return fence_; }
   // Waits until nobody reads what the disk shows now; new readers wait until it is dropped.
   RangeLocks::Hold lock_all(Io& io);
+  RangeLocks::Hold lock_leaf(Io& io, uint64_t index);  // The same for one leaf's grains.
   // From here on the disk is what `next` says, of the same family, whose record says which block
   // the disk was filling. The caller has closed the fence and is in an atom.
   void switch_layer(std::shared_ptr<Layer> next);

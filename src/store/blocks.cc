@@ -214,6 +214,7 @@ Result<OpenBlock> Blocks::take_holes(Io& io, uint32_t family) {
 
 Result<OpenBlock> Blocks::reopen(Io& io, BlockNo block, uint32_t family) {
   if (block >= summaries_.size()) return OpenBlock{};
+  settle();
   Summary& summary = summaries_[block];
   if (summary.state != BlockState::allocated || summary.family != family || summary.held() ||
       summary.used == kBlockGrains ||
@@ -223,6 +224,54 @@ Result<OpenBlock> Blocks::reopen(Io& io, BlockNo block, uint32_t family) {
   }
   summary.taken = true;
   return open(io, block);
+}
+
+std::vector<Blocks::Filled> Blocks::blocks_of(uint32_t family) const {
+  std::vector<Filled> filled;
+  for (BlockNo block = 0; block < summaries_.size(); ++block) {
+    const Summary& summary = summaries_[block];
+    if (summary.state != BlockState::allocated || summary.family != family || summary.held()) {
+      continue;
+    }
+    filled.push_back({block, summary.used});
+  }
+  return filled;
+}
+
+Result<uint64_t> Blocks::trim(Io& io) {
+  TRY(pages_.commit(io));
+  settle();
+  uint64_t trimmed = 0;
+  for (size_t left = raw_.size(); left > 0 && !raw_.empty();) {
+    // A part at a time: whoever needs a block meanwhile finds one.
+    std::vector<BlockNo> part;
+    while (part.size() < kTrimAtOnce && left > 0 && !raw_.empty()) {
+      part.push_back(raw_.front());
+      raw_.pop_front();
+      summaries_[part.back()].taken = true;
+      --left;
+    }
+    std::ranges::sort(part);
+    const Result<void> punched = punch(io, part);
+    for (const BlockNo block : part) {
+      summaries_[block].taken = false;
+      list(block);
+    }
+    if (!punched) return punched.error();
+    trimmed += part.size();
+  }
+  return trimmed;
+}
+
+// Runs of neighbours at once.
+Result<void> Blocks::punch(Io& io, const std::vector<BlockNo>& sorted) {
+  for (size_t i = 0; i < sorted.size();) {
+    size_t end = i + 1;
+    while (end < sorted.size() && sorted[end] == sorted[end - 1] + 1) ++end;
+    TRY(io.punch(data_, data_byte_of_block(sorted[i]), (end - i) * kBlockBytes));
+    i = end;
+  }
+  return ok;
 }
 
 Result<OpenBlock> Blocks::take(Io& io, uint32_t family) {

@@ -86,6 +86,16 @@ class Blocks {
   GrainRun carve(OpenBlock& open, uint32_t wanted);
   void uncarve(GrainRun run);
 
+  // Blocks of a family that nobody is filling, and how many grains they hold.
+  struct Filled {
+    BlockNo block = 0;
+    uint16_t used = 0;
+  };
+  std::vector<Filled> blocks_of(uint32_t family) const;
+  // Gives RAW blocks back to the host's file system; they read as zero, and are RAW as before. How
+  // many. Errc::unsupported where the medium cannot.
+  Result<uint64_t> trim(Io& io);
+
   // The page with the block's entry, made if need be. The caller holds an admission.
   Result<PageRef> pin(Io& io, BlockNo block);
 
@@ -136,6 +146,8 @@ class Blocks {
   Result<BlockNo> format_raw(Io& io);
   Result<OpenBlock> take_holes(Io& io, uint32_t family);
   Result<void> mark_bad(Io& io, BlockNo block);
+  static constexpr size_t kTrimAtOnce = 256;
+  Result<void> punch(Io& io, const std::vector<BlockNo>& sorted);
 
   PageStore& pages_;
   File& data_;
