@@ -33,8 +33,7 @@ Result<void> check_head(View bytes, RecordKind kind, std::string_view what) {
 template <class Record>
 Result<void> check_tail(const Record& record, const std::string& whose) {
   if (record.tail_bytes > record.tail.size() || !all_zero(record.reserved) ||
-      !all_zero(record.reserved0) ||
-      !all_zero(View(record.tail).subspan(record.tail_bytes))) {
+      !all_zero(record.reserved0) || !all_zero(View(record.tail).subspan(record.tail_bytes))) {
     return fail(Errc::corrupt, "catalog: {}: its tail is impossible", whose);
   }
   return walk_tail(View(record.tail).first(record.tail_bytes), whose,
@@ -123,10 +122,10 @@ Result<ChangesRecord> decode_changes(View bytes) {
   const auto shift = static_cast<uint32_t>(record.block_shift);
   if ((state != ChangesState::clean && state != ChangesState::open &&
        state != ChangesState::invalid) ||
-      shift < kChangeBlockShift || shift > kChangeBlockShiftMax ||
-      record.bytes > kDiskBytesMax || record.event_counter > kEventMax ||
-      record.valid_from > record.event_counter || !root_is_possible(record.log) ||
-      !root_is_possible(record.intents) || !growths_are_possible(record)) {
+      shift < kChangeBlockShift || shift > kChangeBlockShiftMax || record.bytes > kDiskBytesMax ||
+      record.event_counter > kEventMax || record.valid_from > record.event_counter ||
+      !root_is_possible(record.log) || !root_is_possible(record.intents) ||
+      !growths_are_possible(record)) {
     return fail(Errc::corrupt, "catalog: {} is impossible", whose);
   }
   TRY(check_tail(record, whose));

@@ -61,9 +61,9 @@ TEST(ChangeFlush, is_due_after_five_seconds_or_with_an_eighth_of_the_bits) {
            Case{60, 20000, 16384, 20000, true},     // Not for ever.
            Case{5, 1 << 20, 16384, 1 << 20, true},  // 64 writes pay for a page.
        }) {
-    EXPECT_EQ(ChangeFlush::due(seconds(each.after_s), each.bits_set, kBits, each.pages,
-                               each.writes),
-              each.due)
+    EXPECT_EQ(
+        ChangeFlush::due(seconds(each.after_s), each.bits_set, kBits, each.pages, each.writes),
+        each.due)
         << each.after_s << " s, " << each.bits_set << " bits, " << each.pages << " pages";
   }
 }
