@@ -247,7 +247,7 @@ IoCoalesce::Counters drive(Bench& bench, size_t depth, uint64_t requests, Next n
 }
 
 TEST(IoCoalesce, show_10_random_loads_are_not_held) {
-  for (const size_t depth : {2, 8, 32, 128}) {
+  for (const size_t depth : {2U, 8U, 32U, 128U}) {
     Prng prng(depth);
     Bench bench({});
     const auto counters = drive(
