@@ -57,14 +57,17 @@ void Catalog::set_name_of(uint32_t layer, const NameSeen* name) {
   }
   if (name == nullptr) {
     named_.erase(layer);
+    nameless_.insert(layer);
     return;
   }
+  nameless_.erase(layer);
   named_[layer] = name;
   uuids_.insert(name->named.uuid);
 }
 
 void Catalog::add_layer(RecordNo record, const format::LayerRecord& layer) {
   layers_[layer.layer] = {record, layer};
+  nameless_.insert(layer.layer);
   if (layer.parent != 0) children_[layer.parent].push_back(layer.layer);
 }
 
@@ -72,7 +75,8 @@ void Catalog::forget_layer(uint32_t id) {
   CHECK(children(id).empty());
   set_parent(id, 0);
   layers_.erase(id);
-  named_.erase(id);
+  nameless_.erase(id);
+  CHECK(!named_.contains(id));
 }
 
 void Catalog::set_parent(uint32_t id, uint32_t parent) {
@@ -144,6 +148,7 @@ Result<void> Catalog::check_name(const NameSeen& seen) {
                 named.layer, static_cast<unsigned>(layer->second.layer.state));
   }
   const auto [other, alone] = named_.emplace(named.layer, &seen);
+  nameless_.erase(named.layer);
   if (!alone) {
     return fail(Errc::corrupt, "catalog: '{}' and '{}' both have layer {}",
                 other->second->named.name, named.name, named.layer);
@@ -184,6 +189,7 @@ Result<void> Catalog::load(Io& io) {
       io, [this](Io&, uint64_t index, const PageRef& page) { return read_page(index, page); }));
   TRY(check_layers());
   for (const auto& [id, seen] : layers_) {
+    nameless_.insert(id);
     if (seen.layer.parent != 0) children_[seen.layer.parent].push_back(id);
   }
   std::set<format::Uuid> disks;

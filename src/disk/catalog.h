@@ -57,6 +57,7 @@ class Catalog {
   // The disk or snapshot that has this layer; nullptr when nobody has.
   const NameSeen* name_of(uint32_t layer) const;
   void set_name_of(uint32_t layer, const NameSeen* name);
+  const std::set<uint32_t>& nameless() const { return nameless_; }  // Layers that nobody has.
   bool is_used(const format::Uuid& uuid) const { return uuids_.contains(uuid); }
   void add_layer(RecordNo record, const format::LayerRecord& layer);
   void forget_layer(uint32_t id);
@@ -105,6 +106,7 @@ class Catalog {
       layers_;  // Its nodes stay where they are: open layers refer to them.
   std::map<uint32_t, std::vector<uint32_t>> children_;
   std::map<uint32_t, const NameSeen*> named_;
+  std::set<uint32_t> nameless_;
   std::set<format::Uuid> uuids_;  // Of everything named.
   std::vector<RecordNo> free_;
   uint64_t records_ = 0;  // Slots known: used or once used.

@@ -119,6 +119,7 @@ class DisksImpl final : public Disks {
   std::map<uint32_t, std::weak_ptr<Layer>> layers_;  // Those open now: one object each.
 
   bool stopping_ = false;
+  policy::JobPace pace_;
   Mutex sweeping_;               // One job at a time.
   uint32_t running_ = 0;         // Layer of the job ...
   uint32_t shrinking_ = 0;       // ... or family.

@@ -17,9 +17,10 @@ namespace firn::disk {
 
 class Steps {
  public:
-  // `stopping` is looked at before each atom.
-  Steps(store::Pool& pool, Gate& gate, const bool& stopping)
-      : pool_(pool), gate_(gate), stopping_(stopping) {}
+  // `stopping` is looked at before each atom. `pace` is shared by all jobs of a pool: it knows the
+  // guests from one to the next.
+  Steps(store::Pool& pool, Gate& gate, policy::JobPace& pace, const bool& stopping)
+      : pool_(pool), gate_(gate), pace_(pace), stopping_(stopping) {}
 
   // Runs `atom` inside the pool's gate and with an admission; then rests as long as guests need.
   // Errc::cancelled when it is time to stop.
@@ -65,8 +66,8 @@ class Steps {
 
   store::Pool& pool_;
   Gate& gate_;
+  policy::JobPace& pace_;
   const bool& stopping_;
-  policy::JobPace pace_;
   uint64_t done_ = 0;
   Duration work_{};
 };

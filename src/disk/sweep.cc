@@ -32,7 +32,7 @@ bool DisksImpl::is_due(uint32_t layer) const {
 }
 
 uint32_t DisksImpl::next_due() const {
-  for (const auto& [layer, seen] : catalog_.layers()) {
+  for (const uint32_t layer : catalog_.nameless()) {
     if (is_due(layer)) return layer;
   }
   return 0;
@@ -66,7 +66,7 @@ JobInfo DisksImpl::job_of(uint32_t layer) const {
 
 std::vector<JobInfo> DisksImpl::jobs() const {
   std::vector<JobInfo> jobs;
-  for (const auto& [layer, seen] : catalog_.layers()) {
+  for (const uint32_t layer : catalog_.nameless()) {
     if (is_due(layer) || failed_.contains(layer) || layer == running_) {
       jobs.push_back(job_of(layer));
     }
@@ -118,7 +118,7 @@ Result<void> DisksImpl::run_job(Io& io, uint32_t layer) {
   const auto only = sweeping_.lock(io);
   if (!is_due(layer)) return ok;  // Done, or no longer to be done.
   const uint32_t family = catalog_.layer(layer).layer.family;
-  Steps steps(pool_, gate_, stopping_);
+  Steps steps(pool_, gate_, pace_, stopping_);
   running_ = layer;
   running_steps_ = &steps;
   const auto& children = catalog_.children(layer);
@@ -217,7 +217,7 @@ Result<ShrinkInfo> DisksImpl::shrink(Io& io, std::string_view name) {
 Result<ShrinkInfo> DisksImpl::run_shrink(Io& io, uint32_t family) {
   const auto only = sweeping_.lock(io);
   TRY(pool_.flush(io));  // Grains that were freed are holes from here on.
-  Steps steps(pool_, gate_, stopping_);
+  Steps steps(pool_, gate_, pace_, stopping_);
   Shrink shrink = make_shrink(family, steps);
   shrinking_ = family;
   running_steps_ = &steps;
@@ -237,7 +237,7 @@ Result<ShrinkInfo> DisksImpl::run_shrink(Io& io, uint32_t family) {
 
 void DisksImpl::shrink_if_it_pays(Io& io, uint32_t family) {
   {
-    Steps steps(pool_, gate_, stopping_);
+    Steps steps(pool_, gate_, pace_, stopping_);
     Shrink shrink = make_shrink(family, steps);
     const size_t blocks = pool_.blocks().blocks_of(family).size();
     if (!policy::shrink_pays(shrink.look(), blocks)) return;
