@@ -2,6 +2,7 @@
 #include "io/blocking_io.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -9,6 +10,7 @@
 
 #include <cerrno>
 
+#include "io/host_event.h"
 #include "io/slice_cursor.h"
 #include "io/socket.h"
 
@@ -17,6 +19,7 @@ namespace {
 
 HostFile& host(File& file) { return static_cast<HostFile&>(file); }
 HostSocket& host(Socket& socket) { return static_cast<HostSocket&>(socket); }
+HostEvent& host(Event& event) { return static_cast<HostEvent&>(event); }
 
 // Repeats a call that a signal interrupted.
 template <class Call>
@@ -227,5 +230,56 @@ void BlockingIo::shutdown(Socket& socket) {
   end.end();
   if (!end.is_pair()) ::shutdown(end.in(), SHUT_RDWR);
 }
+
+Result<size_t> BlockingIo::receive(Socket& socket, Bytes into, std::vector<Fd>& fds) {
+  NoWait::assert_may_wait();
+  HostSocket& end = host(socket);
+  if (end.ended() || into.empty()) return size_t{0};
+  DescriptorsIn incoming(into);
+  const ssize_t got =
+      again([&] { return ::recvmsg(end.in(), incoming.begin(), MSG_CMSG_CLOEXEC); });
+  if (got < 0) return fail_errno(errno, "receive from {}", end.peer());
+  TRY(incoming.collect(fds, end.peer()));
+  return static_cast<size_t>(got);
+}
+
+Result<void> BlockingIo::send(Socket& socket, Iovec from, std::span<const int> fds) {
+  NoWait::assert_may_wait();
+  HostSocket& end = host(socket);
+  DescriptorsOut outgoing(fds);
+  for (SliceCursor cursor(from); !cursor.done();) {
+    if (end.ended()) return fail_errno(EPIPE, "send to {}", end.peer());
+    const Iovec piece = cursor.next();
+    const ssize_t put =
+        again([&] { return ::sendmsg(end.out(), outgoing.carry(piece), MSG_NOSIGNAL); });
+    if (put < 0) return fail_errno(errno, "send to {}", end.peer());
+    outgoing.sent();
+    cursor.advance(static_cast<size_t>(put));
+  }
+  return ok;
+}
+
+Result<void> BlockingIo::wait(Event& event) {
+  NoWait::assert_may_wait();
+  HostEvent& source = host(event);
+  while (!source.ended()) {
+    ::pollfd wanted{source.fd(), POLLIN, 0};
+    if (again([&] { return ::poll(&wanted, 1, -1); }) < 0) {
+      return fail_errno(errno, "wait for an event");
+    }
+    const int sys = take_signals(source.fd());
+    if (sys == 0) return ok;
+    if (sys != EAGAIN) return fail_errno(sys, "wait for an event");
+  }
+  return fail(Errc::cancelled, "the event was shut down");
+}
+
+void BlockingIo::signal(Event& event) { give_signal(host(event).fd()); }
+
+void BlockingIo::shutdown(Event& event) { host(event).end(); }
+
+void BlockingIo::watch(Poller&) { CHECK(false, "BlockingIo never sleeps: nobody would look"); }
+
+void BlockingIo::unwatch(Poller&) { CHECK(false, "nothing is watched"); }
 
 }  // namespace firn

@@ -55,6 +55,13 @@ class BlockingIo final : public Io {
   Result<void> send(Socket& socket, Iovec from) override;
   Result<std::unique_ptr<Socket>> accept(Socket& listener) override;
   void shutdown(Socket& socket) override;
+  Result<size_t> receive(Socket& socket, Bytes into, std::vector<Fd>& fds) override;
+  Result<void> send(Socket& socket, Iovec from, std::span<const int> fds) override;
+  Result<void> wait(Event& event) override;
+  void signal(Event& event) override;
+  void shutdown(Event& event) override;
+  void watch(Poller& poller) override;
+  void unwatch(Poller& poller) override;
 
  private:
   Prng prng_;

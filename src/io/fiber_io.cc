@@ -36,6 +36,7 @@ constexpr size_t kTransferMax =
 
 HostFile& host(File& file) { return static_cast<HostFile&>(file); }
 HostSocket& host(Socket& socket) { return static_cast<HostSocket&>(socket); }
+HostEvent& host(Event& event) { return static_cast<HostEvent&>(event); }
 
 }  // namespace
 
@@ -61,7 +62,7 @@ FiberIo::~FiberIo() {
   ::io_uring_prep_cancel64(&sqe, kMailbox, 0);
   sqe.user_data = kIgnored;
   while (mailbox_listening_) {
-    ring_->enter(true, std::nullopt);
+    ring_->enter(true, std::nullopt, Pollers());
     ring_->reap([this](uint64_t who, int32_t, uint32_t) {
       if (who == kMailbox) mailbox_listening_ = false;
     });
@@ -78,12 +79,16 @@ void FiberIo::run(Task main) {
 void FiberIo::turn() {
   ++turns_;
   scheduler_.run_ready();
-  if (scheduler_.alive() == 0) return;
+  give_signals();
+  if (scheduler_.alive() == 0) {
+    if (!signals_.empty()) enter(false, std::nullopt);
+    return;
+  }
   if (!mailbox_listening_) listen_to_mailbox();
   if (scheduler_.has_ready()) {
-    ring_->enter(false, std::nullopt);
+    enter(false, std::nullopt);
   } else {
-    ring_->enter(true, until_next_timer());
+    enter(true, until_next_timer());
   }
   bool mail = false;
   ring_->reap([&](uint64_t who, int32_t result, uint32_t) {
@@ -98,6 +103,26 @@ void FiberIo::turn() {
   });
   if (mail) read_mailbox();
   if (!timers_.empty()) fire_timers();
+}
+
+void FiberIo::enter(bool wait, std::optional<Duration> timeout) {
+  ring_->enter(wait, timeout, pollers_);
+  // Their descriptors are the kernel's business now, and may be closed here.
+  if (ring_->pending() == 0) signals_.clear();
+}
+
+// As entries of the ring, because a write to an eventfd that somebody has filled and made blocking
+// would stop the shard; so it stops nobody.
+void FiberIo::give_signals() {
+  static const uint64_t one = 1;
+  for (const std::shared_ptr<HostEvent::State>& event : signals_) {
+    if (!event->signalled) continue;  // Not the first try to submit it.
+    event->signalled = false;
+    io_uring_sqe& sqe = ring_->entry();
+    ::io_uring_prep_write(&sqe, event->fd.get(), &one, sizeof(one), UINT64_MAX);
+    sqe.user_data = kIgnored;
+    ring_->expect_no_completion(sqe);
+  }
 }
 
 void FiberIo::listen_to_mailbox() {
@@ -438,6 +463,81 @@ Result<std::unique_ptr<Socket>> FiberIo::accept(Socket& listener) {
     return fail_errno(-got, "accept");
   }
   return fail(Errc::cancelled, "accept: the listener was shut down");
+}
+
+Result<size_t> FiberIo::receive(Socket& socket, Bytes into, std::vector<Fd>& fds) {
+  NoWait::assert_may_wait();
+  HostSocket& end = host(socket);
+  DescriptorsIn incoming(into);
+  while (!into.empty() && !end.ended()) {
+    const int32_t got = submit("receive", [&](io_uring_sqe& sqe) {
+      ::io_uring_prep_recvmsg(&sqe, end.in(), incoming.begin(), MSG_CMSG_CLOEXEC);
+      use_slot(sqe, end.slot.in(ring_->slots(), end.in()));
+    });
+    if (got >= 0) {
+      TRY(incoming.collect(fds, end.peer()));
+      return static_cast<size_t>(got);
+    }
+    if (got == -EINTR || end.ended()) continue;
+    return fail_errno(-got, "receive from {}", end.peer());
+  }
+  return size_t{0};
+}
+
+Result<void> FiberIo::send(Socket& socket, Iovec from, std::span<const int> fds) {
+  NoWait::assert_may_wait();
+  HostSocket& end = host(socket);
+  DescriptorsOut outgoing(fds);
+  for (SliceCursor cursor(from); !cursor.done();) {
+    if (end.ended()) return fail_errno(EPIPE, "send to {}", end.peer());
+    const Iovec piece = cursor.next();
+    const int32_t put = submit("send", [&](io_uring_sqe& sqe) {
+      ::io_uring_prep_sendmsg(&sqe, end.out(), outgoing.carry(piece), MSG_NOSIGNAL);
+      use_slot(sqe, end.slot.in(ring_->slots(), end.out()));
+    });
+    if (put == -EINTR || (put < 0 && end.ended())) continue;
+    if (put < 0) return fail_errno(-put, "send to {}", end.peer());
+    outgoing.sent();
+    cursor.advance(static_cast<size_t>(put));
+  }
+  return ok;
+}
+
+Result<void> FiberIo::wait(Event& event) {
+  NoWait::assert_may_wait();
+  HostEvent& source = host(event);
+  CHECK(source.waiting == 0, "one fiber at a time waits for an event");
+  while (!source.ended()) {
+    Operation operation;
+    operation.fiber = scheduler_.current();
+    CHECK(operation.fiber != nullptr, "wait outside of run()");
+    io_uring_sqe& sqe = ring_->entry();
+    ::io_uring_prep_poll_add(&sqe, source.fd(), POLLIN);
+    source.waiting = sqe.user_data = std::bit_cast<uintptr_t>(&operation);
+    scheduler_.suspend("event");
+    source.waiting = 0;
+    if (source.ended()) break;
+    const int sys = take_signals(source.fd());
+    if (sys == 0) return ok;
+    if (sys != EAGAIN) return fail_errno(sys, "wait for an event");
+  }
+  return fail(Errc::cancelled, "the event was shut down");
+}
+
+void FiberIo::signal(Event& event) {
+  const std::shared_ptr<HostEvent::State>& state = host(event).state();
+  if (state->signalled) return;
+  state->signalled = true;
+  signals_.push_back(state);
+}
+
+void FiberIo::shutdown(Event& event) {
+  HostEvent& source = host(event);
+  source.end();
+  if (source.waiting == 0) return;
+  io_uring_sqe& sqe = ring_->entry();
+  ::io_uring_prep_cancel64(&sqe, source.waiting, 0);
+  sqe.user_data = kIgnored;
 }
 
 void FiberIo::shutdown(Socket& socket) {

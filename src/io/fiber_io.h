@@ -17,6 +17,7 @@
 #include "base/prng.h"
 #include "io/buffer_pool.h"
 #include "io/fiber.h"
+#include "io/host_event.h"
 #include "io/io.h"
 #include "io/mailbox.h"
 #include "io/ring.h"
@@ -93,6 +94,13 @@ class FiberIo final : public Io {
   Result<void> send(Socket& socket, Iovec from) override;
   Result<std::unique_ptr<Socket>> accept(Socket& listener) override;
   void shutdown(Socket& socket) override;
+  Result<size_t> receive(Socket& socket, Bytes into, std::vector<Fd>& fds) override;
+  Result<void> send(Socket& socket, Iovec from, std::span<const int> fds) override;
+  Result<void> wait(Event& event) override;
+  void signal(Event& event) override;
+  void shutdown(Event& event) override;
+  void watch(Poller& poller) override { pollers_.push_back(&poller); }
+  void unwatch(Poller& poller) override { pollers_.remove(&poller); }
 
  private:
   // What waits for one completion; lies on the stack of its fiber, its address is the user_data.
@@ -125,6 +133,8 @@ class FiberIo final : public Io {
   void read_mailbox();
   void turn();
   void fire_timers();
+  void give_signals();
+  void enter(bool wait, std::optional<Duration> timeout);
   std::optional<Duration> until_next_timer();
 
   FiberScheduler scheduler_;
@@ -139,6 +149,8 @@ class FiberIo final : public Io {
   uint64_t turns_ = 0;
   Prng prng_;
   std::shared_ptr<HelperThreads> helpers_;
+  Pollers pollers_;
+  std::vector<std::shared_ptr<HostEvent::State>> signals_;  // Of this turn.
   std::unique_ptr<Ring> ring_;
 };
 

@@ -18,13 +18,17 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/list.h"
 #include "base/result.h"
 #include "base/task.h"
 #include "base/time.h"
+#include "io/fd.h"
 
 namespace firn {
 
@@ -58,6 +62,36 @@ class Socket {
  protected:
   Socket() = default;
 };
+
+// A count in the kernel that other processes add to (io/host_event.h makes them).
+class Event {
+ public:
+  virtual ~Event() = default;
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+
+ protected:
+  Event() = default;
+};
+
+// Memory that another process writes without telling: a ring. While it is watched, the shard looks
+// at it before each sleep, and in place of a short one.
+class Poller {
+ public:
+  virtual ~Poller() = default;
+  // Whether something came; if so a fiber was woken for it. Cheap, and never waits.
+  virtual bool look() = 0;
+  // The shard is about to sleep: from now on the other side must signal an Event. Looks once more
+  // after it has said so: true when something came before. May unwatch() itself.
+  virtual bool arm() = 0;
+  Links<Poller> links;  // The Io's.
+
+ protected:
+  Poller() = default;
+  Poller(const Poller&) = delete;
+  Poller& operator=(const Poller&) = delete;
+};
+using Pollers = List<Poller, &Poller::links>;
 
 struct OpenHow {
   bool writable = true;
@@ -143,6 +177,24 @@ class Io {
   virtual Result<std::unique_ptr<Socket>> accept(Socket& listener) = 0;
   // Ends both directions now; calls waiting on the socket return 0 or an error. Does not wait.
   virtual void shutdown(Socket&) = 0;
+  // The same, with descriptors that travel beside the bytes; what came is appended to `fds`. The
+  // bytes of one receive belong to one send when that had descriptors. Errc::invalid when more than
+  // kDescriptorsMax came at once.
+  static constexpr size_t kDescriptorsMax = 16;
+  virtual Result<size_t> receive(Socket&, Bytes into, std::vector<Fd>& fds) = 0;
+  virtual Result<void> send(Socket&, Iovec from, std::span<const int> fds) = 0;
+
+  // --- signals of other processes, and rings shared with them
+  // Until it was signalled since the last wait; one fiber at a time. Errc::cancelled once it is
+  // shut down.
+  virtual Result<void> wait(Event&) = 0;
+  // Does not wait. Several in one turn are one; given at the end of the turn.
+  virtual void signal(Event&) = 0;
+  // Ends the wait, and those to come. Does not wait.
+  virtual void shutdown(Event&) = 0;
+  // BlockingIo: CHECK failure, as with park().
+  virtual void watch(Poller&) = 0;
+  virtual void unwatch(Poller&) = 0;
 
   // --- conveniences
   Result<void> read(File& file, uint64_t at, Bytes into) {

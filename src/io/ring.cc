@@ -12,6 +12,28 @@
 #include "io/host_file.h"
 
 namespace firn {
+namespace {
+
+bool look(const Pollers& pollers) {
+  bool found = false;
+  for (Poller* each = pollers.front(); each != nullptr; each = Pollers::after(each)) {
+    found |= each->look();
+  }
+  return found;
+}
+
+// All of them, also when one has something: the next sleep finds the others armed.
+bool arm(const Pollers& pollers) {
+  bool found = false;
+  for (Poller* each = pollers.front(); each != nullptr;) {
+    Poller* const next = Pollers::after(each);
+    found |= each->arm();
+    each = next;
+  }
+  return found;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Ring>> Ring::make(const Settings& settings, Bytes arena) {
   std::unique_ptr<Ring> made(new Ring());
@@ -71,7 +93,7 @@ Ring::~Ring() {
 io_uring_sqe& Ring::entry() {
   io_uring_sqe* sqe = ::io_uring_get_sqe(&ring_);
   while (sqe == nullptr) {
-    enter(false, std::nullopt);
+    enter(false, std::nullopt, Pollers());
     sqe = ::io_uring_get_sqe(&ring_);
   }
   ++entries_used_;
@@ -87,8 +109,9 @@ bool Ring::must_enter() const {
 
 // Submits without waiting, and then looks at the completion queue for a while: no system call
 // meanwhile. True when something came.
-bool Ring::spin(Time begun) {
-  const Duration allowance = spin_.allowance();
+bool Ring::spin(Time begun, const Pollers& pollers) {
+  if (look(pollers)) return true;
+  const Duration allowance = spin_.allowance(!pollers.empty());
   if (allowance == Duration::zero()) return false;
   if (must_enter()) {
     ++enters_;
@@ -101,6 +124,7 @@ bool Ring::spin(Time begun) {
       if (::io_uring_get_events(&ring_) < 0) return false;
       continue;
     }
+    if (look(pollers)) return true;
     __builtin_ia32_pause();
     if (looks % 8 == 7 && host_now() - begun > allowance) return false;
   }
@@ -118,15 +142,18 @@ int Ring::sleep(std::optional<Duration> timeout) {
   return ::io_uring_submit_and_wait_timeout(&ring_, &first, 1, &limit, nullptr);
 }
 
-void Ring::enter(bool wait, std::optional<Duration> timeout) {
+void Ring::enter(bool wait, std::optional<Duration> timeout, const Pollers& pollers) {
   int done = 0;
   if (wait && ::io_uring_cq_ready(&ring_) == 0) {
     const Time begun = host_now();
-    if (!spin(begun)) done = sleep(timeout);
+    if (!spin(begun, pollers) && !arm(pollers)) done = sleep(timeout);
     spin_.waited(host_now() - begun);
-  } else if (must_enter()) {
-    ++enters_;
-    done = ::io_uring_submit_and_get_events(&ring_);
+  } else {
+    look(pollers);  // Fibers that are never done waiting must not hide a ring.
+    if (must_enter()) {
+      ++enters_;
+      done = ::io_uring_submit_and_get_events(&ring_);
+    }
   }
   // EBUSY and EAGAIN: completions must be consumed, or memory found, before more is taken; the
   // entries stay in the queue for the next turn.

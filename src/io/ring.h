@@ -34,7 +34,15 @@ class Ring {
   // A cleared entry to fill. Submits early when the queue is full.
   io_uring_sqe& entry();
   // Submits everything; with `wait` until at least one completion is there or `timeout` is over.
-  void enter(bool wait, std::optional<Duration> timeout);
+  // Before it sleeps it looks at what is watched, and arms it; whatever is found there ends the
+  // wait.
+  void enter(bool wait, std::optional<Duration> timeout, const Pollers& pollers);
+  // The entry succeeds in silence, where the kernel can; else with a completion.
+  void expect_no_completion(io_uring_sqe& sqe) const {
+    if ((ring_.features & IORING_FEAT_CQE_SKIP) != 0) sqe.flags |= IOSQE_CQE_SKIP_SUCCESS;
+  }
+  // Entries that are not submitted yet.
+  unsigned pending() const { return ::io_uring_sq_ready(&ring_); }
   // Calls consume(user_data, result, flags) for each completion that is there.
   template <class Consume>
   void reap(Consume&& consume) {
@@ -62,7 +70,7 @@ class Ring {
   Result<void> set_up(const Settings& settings);
   void set_up_slots(uint32_t wanted);
   bool must_enter() const;
-  bool spin(Time begun);
+  bool spin(Time begun, const Pollers& pollers);
   int sleep(std::optional<Duration> timeout);
 
   io_uring ring_{};

@@ -258,6 +258,47 @@ uint16_t local_port(const Socket& socket) {
   return 0;
 }
 
+::msghdr* DescriptorsIn::begin() {
+  message_ = {};
+  message_.msg_iov = &slice_;
+  message_.msg_iovlen = 1;
+  message_.msg_control = room_.data();
+  message_.msg_controllen = room_.size();
+  return &message_;
+}
+
+Result<void> DescriptorsIn::collect(std::vector<Fd>& fds, const std::string& peer) {
+  for (::cmsghdr* each = CMSG_FIRSTHDR(&message_); each != nullptr;
+       each = CMSG_NXTHDR(&message_, each)) {
+    if (each->cmsg_level != SOL_SOCKET || each->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (each->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(each) + i * sizeof(int), sizeof(int));
+      fds.emplace_back(fd);
+    }
+  }
+  if ((message_.msg_flags & MSG_CTRUNC) == 0) return ok;
+  return fail(Errc::invalid, "{} sent more than {} descriptors at once, or we have no room", peer,
+              Io::kDescriptorsMax);
+}
+
+::msghdr* DescriptorsOut::carry(Iovec piece) {
+  message_ = {};
+  message_.msg_iov = const_cast<::iovec*>(piece.data());
+  message_.msg_iovlen = piece.size();
+  if (fds_.empty()) return &message_;
+  CHECK(fds_.size() <= Io::kDescriptorsMax);
+  message_.msg_control = room_.data();
+  message_.msg_controllen = CMSG_SPACE(fds_.size_bytes());
+  ::cmsghdr* const head = CMSG_FIRSTHDR(&message_);
+  head->cmsg_level = SOL_SOCKET;
+  head->cmsg_type = SCM_RIGHTS;
+  head->cmsg_len = CMSG_LEN(fds_.size_bytes());
+  std::memcpy(CMSG_DATA(head), fds_.data(), fds_.size_bytes());
+  return &message_;
+}
+
 std::unique_ptr<Socket> accepted_socket(int fd) {
   tune(fd);
   return std::make_unique<HostSocket>(fd, fd, peer_name(fd));

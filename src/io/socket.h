@@ -11,9 +11,14 @@
 // Addresses are text: "HOST:PORT", "[V6]:PORT"; port 0 lets the kernel choose (see local_port()).
 #pragma once
 
+#include <sys/socket.h>
+
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "io/fd_slots.h"
@@ -60,6 +65,31 @@ Result<std::unique_ptr<Socket>> connect_tcp(Io& io, const std::string& address);
 
 // The TCP port that a listening or connected socket has on this host; 0 for others.
 uint16_t local_port(const Socket& socket);
+
+// For Io implementations: one message with room for descriptors (SCM_RIGHTS).
+class DescriptorsIn {
+ public:
+  explicit DescriptorsIn(Bytes into) : slice_(slice_of(into)) {}
+  ::msghdr* begin();  // Anew, also after an interruption.
+  // After the call: takes what came. Errc::invalid when some had no room; the kernel closed those.
+  Result<void> collect(std::vector<Fd>& fds, const std::string& peer);
+
+ private:
+  ::iovec slice_;
+  ::msghdr message_{};
+  alignas(::cmsghdr) std::array<std::byte, CMSG_SPACE(Io::kDescriptorsMax * sizeof(int))> room_;
+};
+class DescriptorsOut {
+ public:
+  explicit DescriptorsOut(std::span<const int> fds) : fds_(fds) {}
+  ::msghdr* carry(Iovec piece);
+  void sent() { fds_ = {}; }  // They went with the first byte.
+
+ private:
+  std::span<const int> fds_;
+  ::msghdr message_{};
+  alignas(::cmsghdr) std::array<std::byte, CMSG_SPACE(Io::kDescriptorsMax * sizeof(int))> room_;
+};
 
 // For Io implementations: a fresh connection as a Socket.
 std::unique_ptr<Socket> accepted_socket(int fd);

@@ -20,9 +20,11 @@ class SpinBudget {
   static constexpr Duration kSampleMax = std::chrono::milliseconds(2);
   static constexpr uint64_t kBatchMax = 2;
 
-  // How long to look before sleeping; zero: sleep at once.
-  Duration allowance() const {
-    return expected_ <= kWaitMax && last_batch_ <= kBatchMax ? kLimit : Duration::zero();
+  // How long to look before sleeping; zero: sleep at once. With rings to watch a sleep costs their
+  // other side a signal, too, so that a batch is no reason to go to sleep.
+  Duration allowance(bool watching = false) const {
+    const bool wanted = watching || last_batch_ <= kBatchMax;
+    return expected_ <= kWaitMax && wanted ? kLimit : Duration::zero();
   }
   // A wait ended after `duration`, and `batch` completions came of it.
   void waited(Duration duration) { expected_ += (std::min(duration, kSampleMax) - expected_) / 8; }

@@ -82,11 +82,32 @@ void SimIo::run(Task main) {
   scheduler_.spawn(nullptr, std::move(main));
   while (scheduler_.alive() > 0) {
     scheduler_.run_ready();
-    if (scheduler_.has_ready() || scheduler_.alive() == 0) continue;
+    if (scheduler_.has_ready()) look_at_pollers();
+    if (scheduler_.has_ready() || scheduler_.alive() == 0 || pollers_found()) continue;
     CHECK(!due_.empty(), "deadlock under seed {} at {} ns: nothing is due, and {}", seed_,
           now_.since_origin.count(), scheduler_.describe_waiting());
     run_next_due();
   }
+}
+
+bool SimIo::look_at_pollers() {
+  bool found = false;
+  for (Poller* each = pollers_.front(); each != nullptr; each = Pollers::after(each)) {
+    found |= each->look();
+  }
+  return found;
+}
+
+// As a shard does before it sleeps. Sometimes it does not look before it arms.
+bool SimIo::pollers_found() {
+  const bool looks = !pollers_.empty() && (options_.order != Order::drawn || !nature_.one_in(4));
+  bool found = looks && look_at_pollers();
+  for (Poller* each = pollers_.front(); !found && each != nullptr;) {
+    Poller* const next = Pollers::after(each);
+    found |= each->arm();
+    each = next;
+  }
+  return found;
 }
 
 void SimIo::run_next_due() {

@@ -111,6 +111,14 @@ class SimIo final : public Io {
   Result<void> send(Socket& socket, Iovec from) override;
   Result<std::unique_ptr<Socket>> accept(Socket& listener) override;
   void shutdown(Socket& socket) override;
+  // Descriptors and events are the host's own: they carry no time, and their order is the seed's.
+  Result<size_t> receive(Socket& socket, Bytes into, std::vector<Fd>& fds) override;
+  Result<void> send(Socket& socket, Iovec from, std::span<const int> fds) override;
+  Result<void> wait(firn::Event& event) override;
+  void signal(firn::Event& event) override;
+  void shutdown(firn::Event& event) override;
+  void watch(Poller& poller) override { pollers_.push_back(&poller); }
+  void unwatch(Poller& poller) override { pollers_.remove(&poller); }
 
  private:
   class Picker final : public OrderPicker {
@@ -141,6 +149,8 @@ class SimIo final : public Io {
   void after_latency(const char* what, Effect&& effect);
   void wait_until(Time when, const char* what, void (*effect)(void*), void* with);
   void run_next_due();
+  bool look_at_pollers();
+  bool pollers_found();
   // What hits this call, if anything. A copy: faults may come and go while the call waits.
   struct Strike {
     Effect effect = Effect::fail;
@@ -166,6 +176,8 @@ class SimIo final : public Io {
   Prng program_;  // What random() gives.
   Picker picker_;
   FiberScheduler scheduler_;
+  Pollers pollers_;
+  WaitList event_waiters_;  // Of all events: who signals wakes everybody, and each looks again.
   Time now_{};
   std::vector<Due> due_;
   uint64_t due_count_ = 0;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "io/host_event.h"
 #include "sim/sim_io.h"
 
 namespace firn::sim {
@@ -13,6 +14,25 @@ namespace {
 // One direction.
 struct Channel {
   std::deque<std::byte> bytes;
+  uint64_t taken = 0;                              // Bytes that have left.
+  std::deque<std::pair<uint64_t, Fd>> travelling;  // Descriptors, by the byte they go with.
+
+  // How many bytes may be taken at once: up to the next ones that have descriptors.
+  size_t available() const {
+    size_t count = bytes.size();
+    for (const auto& [at, fd] : travelling) {
+      if (at > taken) count = std::min<size_t>(count, at - taken);
+    }
+    return count;
+  }
+  void take(size_t count, std::vector<Fd>* fds) {
+    taken += count;
+    bytes.erase(bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(count));
+    while (!travelling.empty() && travelling.front().first < taken) {
+      if (fds != nullptr) fds->push_back(std::move(travelling.front().second));
+      travelling.pop_front();
+    }
+  }
   bool closed = false;
   WaitList readers;
   WaitList writers;
@@ -81,6 +101,11 @@ Result<std::unique_ptr<Socket>> SimIo::accept(Socket& listener) {
 }
 
 Result<size_t> SimIo::receive(Socket& socket, Bytes into) {
+  std::vector<Fd> dropped;
+  return receive(socket, into, dropped);
+}
+
+Result<size_t> SimIo::receive(Socket& socket, Bytes into, std::vector<Fd>& fds) {
   NoWait::assert_may_wait();
   auto& end = static_cast<SimSocket&>(socket);
   if (into.empty()) return size_t{0};
@@ -91,19 +116,25 @@ Result<size_t> SimIo::receive(Socket& socket, Bytes into) {
   Channel& from = end.in();
   while (from.bytes.empty() && !from.closed) park(from.readers);
   if (end.ended) return size_t{0};
-  size_t count = std::min(into.size(), from.bytes.size());
+  size_t count = std::min(into.size(), from.available());
   if (options_.order == Order::drawn && count > 1 && nature_.one_in(4)) {
     count = 1 + nature_.below(count);
   }
   const auto last = from.bytes.begin() + static_cast<ptrdiff_t>(count);
   std::copy(from.bytes.begin(), last, into.begin());
-  from.bytes.erase(from.bytes.begin(), last);
+  const size_t before = fds.size();
+  from.take(count, &fds);
   wake(from.writers, SIZE_MAX);
   trace(count, crc32c(into.first(count)));
+  if (fds.size() - before > kDescriptorsMax) {
+    return fail(Errc::invalid, "{} sent too many descriptors at once", end.peer());
+  }
   return count;
 }
 
-Result<void> SimIo::send(Socket& socket, Iovec slices) {
+Result<void> SimIo::send(Socket& socket, Iovec slices) { return send(socket, slices, {}); }
+
+Result<void> SimIo::send(Socket& socket, Iovec slices, std::span<const int> fds) {
   NoWait::assert_may_wait();
   auto& end = static_cast<SimSocket&>(socket);
   if (options_.order == Order::drawn) sleep(Duration(nature_.below(1000)));
@@ -111,6 +142,9 @@ Result<void> SimIo::send(Socket& socket, Iovec slices) {
     return fail_errno(fault->error, "send to {}", end.peer());
   }
   Channel& to = end.out();
+  for (const int fd : fds) {
+    to.travelling.emplace_back(to.taken + to.bytes.size(), TRY(duplicate(fd)));
+  }
   for (const ::iovec& slice : slices) {
     View rest(static_cast<const std::byte*>(slice.iov_base), slice.iov_len);
     while (!rest.empty()) {
@@ -134,6 +168,28 @@ void SimIo::shutdown(Socket& socket) {
     return;
   }
   static_cast<SimSocket&>(socket).end();
+}
+
+Result<void> SimIo::wait(firn::Event& event) {
+  NoWait::assert_may_wait();
+  auto& source = static_cast<HostEvent&>(event);
+  for (;;) {
+    if (source.ended()) return fail(Errc::cancelled, "the event was shut down");
+    const int sys = take_signals(source.fd());
+    if (sys == 0) return ok;
+    if (sys != EAGAIN) return fail_errno(sys, "wait for an event");
+    park(event_waiters_);
+  }
+}
+
+void SimIo::signal(firn::Event& event) {
+  give_signal(static_cast<HostEvent&>(event).fd());
+  wake(event_waiters_, SIZE_MAX);
+}
+
+void SimIo::shutdown(firn::Event& event) {
+  static_cast<HostEvent&>(event).end();
+  wake(event_waiters_, SIZE_MAX);
 }
 
 }  // namespace firn::sim

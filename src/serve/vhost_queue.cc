@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// Notes on the design. run() waits in one place, on wakeup_, and is woken by a request that ended,
+// by a kick, by look(), or by the session. The fibers of a turn run in order, so that by the time
+// run() comes round, everything that the turn completed is in done_: batches form by themselves.
+//
+//  I1  in_flight_ counts slots between take_all() and settle().
+//  I2  While ring_ exists and the shard may sleep, the queue is armed or watched.
+#include "serve/vhost_queue.h"
+
+#include "base/check.h"
+
+namespace firn::serve {
+
+VhostQueue::VhostQueue(Io& io, VhostDevice& device, const GuestMemory& memory,
+                       VhostCounters& counters, Owner& owner, uint16_t number)
+    : io_(io),
+      device_(device),
+      memory_(memory),
+      counters_(counters),
+      owner_(owner),
+      number_(number) {}
+
+VhostQueue::~VhostQueue() { CHECK(!is_running(), "stop() the queue first"); }
+
+void VhostQueue::set_kick(std::unique_ptr<Event> event) {
+  if (listening_ != nullptr) {
+    io_.shutdown(*kick_);
+    listening_.reset();
+  }
+  kick_ = std::move(event);
+  if (!is_running()) return;
+  listening_ = std::make_unique<Group>(io_);
+  io_.spawn(*listening_, [this] { listen(); });
+  wake_up();  // The old one may have been kicked meanwhile.
+}
+
+void VhostQueue::set_call(std::unique_ptr<Event> event) {
+  call_ = std::move(event);
+  // What was signalled to the old one may not have been heard.
+  if (call_ != nullptr && is_running()) io_.signal(*call_);
+}
+
+Result<void> VhostQueue::start() {
+  CHECK(!is_running() && has_kick());
+  ring_ = TRY(Virtqueue::make(memory_, shape));
+  slots_ = std::make_unique<Request[]>(shape.size);
+  free_ = nullptr;
+  for (uint32_t i = shape.size; i-- > 0;) {
+    slots_[i].next = free_;
+    free_ = &slots_[i];
+  }
+  paused_ = broken_ = stopping_ = armed_ = false;
+  publishing_ = true;
+  idle_sleeps_ = 0;
+  ring_->disarm();
+  set_watched(true);
+  running_ = std::make_unique<Group>(io_);
+  listening_ = std::make_unique<Group>(io_);
+  io_.spawn(*running_, [this] { run(); });
+  io_.spawn(*listening_, [this] { listen(); });
+  if (call_ != nullptr) io_.signal(*call_);  // For what a predecessor could not say any more.
+  return ok;
+}
+
+void VhostQueue::pause() {
+  paused_ = true;
+  while (in_flight_ > 0) io_.park(drained_);
+}
+
+void VhostQueue::resume() {
+  if (!is_running()) return;
+  if (const Result<void> found = ring_->locate(); !found) {
+    break_ring(text_of(found.error()));
+    return;
+  }
+  paused_ = false;
+  armed_ = false;
+  if (broken_) return;
+  ring_->disarm();
+  set_watched(true);
+  wake_up();
+}
+
+void VhostQueue::stop(bool publish) {
+  if (!is_running()) return;
+  publishing_ = publish;
+  pause();
+  stopping_ = true;
+  wake_up();
+  io_.shutdown(*kick_);
+  listening_.reset();
+  running_.reset();
+  set_watched(false);
+  shape.base = ring_->base();
+  ring_.reset();
+  slots_.reset();
+  kick_.reset();
+}
+
+// --- the fibers
+
+void VhostQueue::run() {
+  while (!stopping_) {
+    settle();
+    take_all();
+    if (stopping_ || done_ != nullptr || (may_take() && ring_->has_more())) continue;
+    io_.park(wakeup_);
+  }
+}
+
+void VhostQueue::listen() {
+  while (io_.wait(*kick_)) {
+    ++counters_.kicks;
+    wake_up();
+  }
+}
+
+void VhostQueue::serve(Request& request) {
+  request.written = device_.serve(io_, request.chain);
+  request.next = nullptr;
+  (done_ == nullptr ? done_ : done_last_->next) = &request;
+  done_last_ = &request;
+  wake_up();
+}
+
+void VhostQueue::wake_up() {
+  if (!wakeup_.empty()) io_.wake(wakeup_);
+}
+
+void VhostQueue::take_all() {
+  if (!may_take() || !ring_->has_more()) return;
+  idle_sleeps_ = 0;
+  if (armed_) {
+    armed_ = false;
+    ring_->disarm();
+  }
+  set_watched(true);
+  while (may_take()) {
+    Request& request = *free_;
+    const Took took = ring_->take(request.chain);
+    if (took == Took::nothing) return;
+    if (took == Took::broken) {
+      break_ring(ring_->why());
+      return;
+    }
+    free_ = request.next;
+    ++in_flight_;
+    ++counters_.in_flight;
+    io_.spawn(*running_, [this, &request] { serve(request); });
+  }
+}
+
+void VhostQueue::settle() {
+  if (done_ == nullptr) return;
+  while (done_ != nullptr) {
+    Request& request = *done_;
+    done_ = request.next;
+    if (publishing_) ring_->give_back(request.chain, request.written);
+    request.next = free_;
+    free_ = &request;
+    --in_flight_;
+    --counters_.in_flight;
+  }
+  if (publishing_) {
+    ring_->publish();
+    if (!ring_->wants_signal() || call_ == nullptr) {
+      ++counters_.calls_spared;
+    } else {
+      ++counters_.calls;
+      io_.signal(*call_);
+    }
+  }
+  if (in_flight_ == 0 && !drained_.empty()) io_.wake(drained_);
+  if (memory_.broken()) owner_.memory_lost();
+}
+
+void VhostQueue::break_ring(std::string_view why) {
+  if (broken_) return;
+  broken_ = true;
+  ++counters_.protocol_errors;
+  if (error_ != nullptr) io_.signal(*error_);
+  owner_.ring_broken(number_, why);
+}
+
+// --- polling
+
+void VhostQueue::set_watched(bool watched) {
+  if (watched == watched_) return;
+  watched_ = watched;
+  watched ? io_.watch(*this) : io_.unwatch(*this);
+}
+
+bool VhostQueue::look() {
+  if (!may_take() || wakeup_.empty() || !ring_->has_more()) return false;
+  ++counters_.polls;
+  io_.wake(wakeup_);
+  return true;
+}
+
+bool VhostQueue::arm() {
+  if (!may_take()) return false;  // Whoever changes that wakes run().
+  if (!armed_) {
+    armed_ = true;
+    if (ring_->arm()) {
+      armed_ = false;
+      ring_->disarm();
+      wake_up();
+      return true;
+    }
+  }
+  if (in_flight_ == 0 && ++idle_sleeps_ >= kIdleSleeps) set_watched(false);
+  return false;
+}
+
+}  // namespace firn::serve
