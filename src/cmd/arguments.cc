@@ -263,7 +263,7 @@ void Parser::build_transfers() {
   CLI::App* import = disk_verb("import", "Make a disk from an image file", Command::disk_import);
   import->add_option("FILE", into_.file, "The image")->required();
   import->add_option("--format", into_.format, "What FILE is (default: found out from its content)")
-      ->check(CLI::IsMember({"raw", "qcow2", "vmdk"}));
+      ->check(CLI::IsMember({"raw", "qcow2", "vmdk", "sesparse"}));
   import->add_flag("--follow-references", into_.follow_references,
                    "Let the image refer to files outside of its own directory");
   CLI::App* export_ = disk_verb("export", "Write a disk to an image file", Command::disk_export);
@@ -271,7 +271,7 @@ void Parser::build_transfers() {
   export_
       ->add_option("--format", into_.format,
                    "What FILE shall be (default: by its suffix, else raw)")
-      ->check(CLI::IsMember({"raw", "qcow2", "vmdk"}));
+      ->check(CLI::IsMember({"raw", "qcow2", "vmdk", "sesparse"}));
   export_->add_flag("--force", into_.force, "Replace FILE when it is there");
 }
 

@@ -44,14 +44,6 @@ void take_references(const Json& specific, ImageInfo& info) {
   }
 }
 
-Result<std::string> canonical(const std::string& file) {
-  char* path = ::realpath(file.c_str(), nullptr);
-  if (path == nullptr) return fail_errno(errno, "cannot open image {}", wire::printable(file, 400));
-  std::string result(path);
-  std::free(path);
-  return result;
-}
-
 Result<ImageInfo> look_at_one(FiberIo& io, const std::string& file, const std::string& format) {
   std::vector<std::string> command{"qemu-img", "info", "--output=json", "-U"};
   if (!format.empty()) command.insert(command.end(), {"-f", format});
@@ -84,11 +76,7 @@ Result<void> check_references(const ImageInfo& info, const std::string& file) {
   if (!info.backing.empty()) all.push_back(info.backing);
   for (const std::string& reference : all) {
     if (beside(file, reference).has_value()) continue;
-    return fail(
-        Errc::invalid,
-        "image {} refers to \"{}\", which is not in its own directory; if you trust the image, "
-        "give --follow-references",
-        file, wire::printable(reference, 200));
+    return refuse_reference(file, reference);
   }
   return ok;
 }
@@ -105,8 +93,9 @@ Result<ImageInfo> parse_image_info(std::string_view json, std::string_view file)
                 file);
   }
   if (std::find(kFormats.begin(), kFormats.end(), info.format) == kFormats.end()) {
-    return fail(Errc::unsupported, "image {} is of format {}; raw, qcow2 and vmdk can be imported",
-                file, wire::printable(info.format));
+    return fail(Errc::unsupported,
+                "image {} is of format {}; raw, qcow2, vmdk and seSparse can be imported", file,
+                wire::printable(info.format));
   }
   info.bytes = bytes->get<uint64_t>();
   info.backing = text(document, "backing-filename");
@@ -132,10 +121,26 @@ std::optional<std::string> beside(std::string_view file, std::string_view refere
   return directory + '/' + std::string(reference);
 }
 
+Result<std::string> absolute_path(const std::string& file) {
+  char* path = ::realpath(file.c_str(), nullptr);
+  if (path == nullptr) return fail_errno(errno, "cannot open image {}", wire::printable(file, 400));
+  std::string result(path);
+  std::free(path);
+  return result;
+}
+
+Error refuse_reference(std::string_view file, std::string_view reference) {
+  return fail(
+      Errc::invalid,
+      "image {} refers to \"{}\", which is not in its own directory; if you trust the image, "
+      "give --follow-references",
+      file, wire::printable(reference, 200));
+}
+
 Result<ImageInfo> look_at_image(FiberIo& io, const std::string& file, const std::string& format,
                                 bool follow_references) {
   // An absolute path has no protocol in front of it, whatever it is called.
-  std::string path = TRY(canonical(file));
+  std::string path = TRY(absolute_path(file));
   ImageInfo first = TRY(look_at_one(io, path, format));
   first.path = path;
   ImageInfo info = first;

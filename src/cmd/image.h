@@ -34,6 +34,11 @@ Result<ImageInfo> parse_image_info(std::string_view json, std::string_view file)
 // Pure: where a reference leads, when that is beside `file`; both are paths as given.
 std::optional<std::string> beside(std::string_view file, std::string_view reference);
 
+// Absolute, without symbolic links: no colon in it is a protocol's.
+Result<std::string> absolute_path(const std::string& file);
+// The error for an image that refers to a file elsewhere.
+Error refuse_reference(std::string_view file, std::string_view reference);
+
 // Looks at FILE and at everything it refers to. `format` empty: found out.
 Result<ImageInfo> look_at_image(FiberIo& io, const std::string& file, const std::string& format,
                                 bool follow_references);

@@ -41,7 +41,7 @@ Progress::~Progress() {
   if (drawn_ >= 0) fmt::print(stderr, "\n");
 }
 
-void Progress::draw(double percent) {
+void Progress::show(double percent) {
   const int permille = static_cast<int>(percent * 10);
   if (!shown_ || permille == drawn_) return;
   drawn_ = permille;
@@ -55,7 +55,7 @@ void Progress::take(std::string_view piece) {
     const size_t end = pending_.find(')');
     if (end == std::string::npos) break;
     const size_t start = pending_.rfind('(', end);
-    if (start != std::string::npos) draw(std::strtod(pending_.c_str() + start + 1, nullptr));
+    if (start != std::string::npos) show(std::strtod(pending_.c_str() + start + 1, nullptr));
     pending_.erase(0, end + 1);
   }
   if (pending_.size() > kPendingMax) pending_.clear();

@@ -16,10 +16,10 @@ class Progress {
 
   // Output of `qemu-img -p`, in pieces: "    (12.34/100%)\r".
   void take(std::string_view piece);
+  void show(double percent);
   bool shown() const { return shown_; }
 
  private:
-  void draw(double percent);
   std::string what_;
   std::string pending_;
   int drawn_ = -1;  // In permille.

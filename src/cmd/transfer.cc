@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// firn disk import | export: through qemu-img, which knows the formats, and its own NBD client.
+// firn disk import | export: through qemu-img, which knows the formats, and its own NBD client; and
+// seSparse through sesparse.h.
 //
 // Notes on the design. An import fills a disk with a reserved name and gives it its own name when
 // everything is durable, so a half-made disk is never mistaken for a good one:
@@ -8,10 +9,7 @@
 // removes. An export writes into a hidden directory beside FILE, flushes it, and renames.
 #include <unistd.h>
 
-#include <array>
-#include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 
 #include "base/units.h"
 #include "cmd/child.h"
@@ -19,7 +17,9 @@
 #include "cmd/image.h"
 #include "cmd/print.h"
 #include "cmd/progress.h"
+#include "cmd/sesparse.h"
 #include "cmd/session.h"
+#include "cmd/staging.h"
 #include "engine/answer.h"
 #include "wire/text.h"
 
@@ -77,13 +77,38 @@ Result<void> make_room(Session& session, const std::string& name, const std::str
   return fail(Errc::busy, "disk {} is being imported by somebody else now", name);
 }
 
-Result<void> fill(FiberIo& io, Session& session, const std::string& staged, const ImageInfo& image,
+// What is imported: through qemu-img, or by ourselves.
+struct Source {
+  ImageInfo image;
+  std::optional<SesparseImage> sesparse;
+};
+
+Result<Source> look_at_source(FiberIo& io, const Arguments& arguments) {
+  Source source;
+  source.sesparse =
+      TRY(look_at_sesparse(io, arguments.file, arguments.format, arguments.follow_references));
+  if (source.sesparse.has_value()) {
+    source.image.path = source.sesparse->path;
+    source.image.format = "sesparse";
+    source.image.bytes = source.sesparse->layout.bytes;
+  } else {
+    source.image =
+        TRY(look_at_image(io, arguments.file, arguments.format, arguments.follow_references));
+  }
+  return source;
+}
+
+Result<void> fill(FiberIo& io, Session& session, const std::string& staged, const Source& source,
                   const std::string& name) {
   const std::string socket = TRY(session.socket_of(staged));
-  TRY(convert(io,
-              {"qemu-img", "convert", "-n", "--target-is-zero", "-t", "writeback", "-f",
-               image.format, "-O", "raw", image.path, nbd_image(socket, staged)},
-              image.bytes, "importing " + name));
+  if (source.sesparse.has_value()) {
+    TRY(import_sesparse(io, *source.sesparse, socket, staged, "importing " + name));
+  } else {
+    TRY(convert(io,
+                {"qemu-img", "convert", "-n", "--target-is-zero", "-t", "writeback", "-f",
+                 source.image.format, "-O", "raw", source.image.path, nbd_image(socket, staged)},
+                source.image.bytes, "importing " + name));
+  }
   session.end_socket();
   TRY(session.ask({.verb = ControlVerb::disk_flush, .name = staged}));
   return ok;
@@ -104,71 +129,41 @@ std::string format_of_suffix(const std::string& file) {
   return "raw";
 }
 
-// A directory of our own beside the target: the file in it has its final name, which some formats
-// record.
-class Staging {
- public:
-  explicit Staging(const std::string& file) {
-    const size_t slash = file.rfind('/');
-    parent_ = slash == std::string::npos ? "." : file.substr(0, slash + 1);
-    directory_ = parent_ + "/.firn-export-XXXXXX";
-    target_ = file;
-    name_ = slash == std::string::npos ? file : file.substr(slash + 1);
-  }
-  ~Staging() {
-    if (!made_) return;
-    ::unlink(path().c_str());
-    ::rmdir(directory_.c_str());
-  }
-  Staging(const Staging&) = delete;
-  Staging& operator=(const Staging&) = delete;
-
-  Result<void> make() {
-    if (name_.empty())
-      return fail(Errc::invalid, "{} is a directory; give the name of a file", target_);
-    if (::mkdtemp(directory_.data()) == nullptr) {
-      return fail_errno(errno, "cannot write into the directory of {}", target_);
-    }
-    made_ = true;
-    char* real = ::realpath(directory_.c_str(), nullptr);  // No colon of it is a protocol's.
-    if (real == nullptr) return fail_errno(errno, "cannot write into the directory of {}", target_);
-    directory_ = real;
-    std::free(real);
-    return ok;
-  }
-  std::string path() const { return directory_ + "/" + name_; }
-  Result<void> publish(FiberIo& io) {
-    {
-      const std::unique_ptr<File> file = TRY(io.open(path(), {}));
-      TRY(io.flush(*file));
-    }
-    if (::rename(path().c_str(), target_.c_str()) != 0) {
-      return fail_errno(errno, "cannot rename {} to {}", path(), target_);
-    }
-    return io.flush_directory(parent_);
-  }
-
- private:
-  std::string parent_;
-  std::string directory_;
-  std::string target_;
-  std::string name_;
-  bool made_ = false;
-};
+std::string format_of_export(const Arguments& arguments) {
+  return arguments.format.empty() ? format_of_suffix(arguments.file) : arguments.format;
+}
 
 Result<void> write_image(FiberIo& io, Session& session, const Arguments& arguments,
                          uint64_t bytes) {
-  const std::string format =
-      arguments.format.empty() ? format_of_suffix(arguments.file) : arguments.format;
+  const std::string format = format_of_export(arguments);
   Staging staging(arguments.file);
   TRY(staging.make());
   const std::string socket = TRY(session.socket_of(arguments.name));
-  TRY(convert(io,
-              {"qemu-img", "convert", "-f", "raw", "-O", format, nbd_image(socket, arguments.name),
-               staging.path()},
-              bytes, "exporting " + arguments.name));
+  const std::string title = "exporting " + arguments.name;
+  if (format == "sesparse") {
+    staging.add(sesparse_extent_of(arguments.file));
+    TRY(export_sesparse(io, socket, arguments.name, staging.path(), title));
+  } else {
+    TRY(convert(io,
+                {"qemu-img", "convert", "-f", "raw", "-O", format,
+                 nbd_image(socket, arguments.name), staging.path()},
+                bytes, title));
+  }
   session.end_socket();
   return staging.publish(io);
+}
+
+Result<void> check_targets(const Arguments& arguments) {
+  if (arguments.force) return ok;
+  std::vector<std::string> targets{arguments.file};
+  if (format_of_export(arguments) == "sesparse") {
+    targets.push_back(sesparse_extent_of(arguments.file));
+  }
+  for (const std::string& target : targets) {
+    if (::access(target.c_str(), F_OK) != 0) continue;
+    return fail(Errc::exists, "{} exists already; give --force to replace it", target);
+  }
+  return ok;
 }
 
 }  // namespace
@@ -181,13 +176,13 @@ Result<int> run_import(FiberIo& io, const Arguments& arguments) {
     return fail(Errc::invalid, "disk name \"{}\" is too long to import under, or ends in {}", name,
                 engine::kImportSuffix);
   }
-  const ImageInfo image =
-      TRY(look_at_image(io, arguments.file, arguments.format, arguments.follow_references));
+  const Source source = TRY(look_at_source(io, arguments));
   std::unique_ptr<Session> session =
       TRY(Session::open(io, arguments.pool, Session::Purpose::change));
   TRY(make_room(*session, name, staged));
-  TRY(session->ask({.verb = ControlVerb::disk_create, .name = staged, .bytes = image.bytes}));
-  const Result<void> filled = fill(io, *session, staged, image, name);
+  TRY(session->ask(
+      {.verb = ControlVerb::disk_create, .name = staged, .bytes = source.image.bytes}));
+  const Result<void> filled = fill(io, *session, staged, source, name);
   if (!filled) {
     const std::string what = fmt::format("disk {}: cannot import {}", name, arguments.file);
     const Result<void> removed = remove_staged(io, *session, staged);
@@ -203,15 +198,13 @@ Result<int> run_import(FiberIo& io, const Arguments& arguments) {
     TRY(print(fmt::format("disk {}: {}, {} of data, from {} ({})\n", name,
                           wire::text_of_size(number_member(answer, "bytes")),
                           wire::text_of_size(number_member(answer, "mapped_bytes")), arguments.file,
-                          image.format)));
+                          source.image.format)));
   }
   return kDone;
 }
 
 Result<int> run_export(FiberIo& io, const Arguments& arguments) {
-  if (!arguments.force && ::access(arguments.file.c_str(), F_OK) == 0) {
-    return fail(Errc::exists, "{} exists already; give --force to replace it", arguments.file);
-  }
+  TRY(check_targets(arguments));
   std::unique_ptr<Session> session = TRY(Session::open(io, arguments.pool, Session::Purpose::look));
   const std::string info =
       TRY(session->ask({.verb = ControlVerb::disk_info, .name = arguments.name}));

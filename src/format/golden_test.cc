@@ -10,6 +10,7 @@
 #include "format/format_test_util.h"
 #include "format/grain_map.h"
 #include "format/micro_journal.h"
+#include "format/sesparse.h"
 #include "format/superblock.h"
 
 namespace firn::format {
@@ -462,6 +463,104 @@ TEST(Golden, bad_changes) {
        }) {
     expect_error(decode_application(record(bad.name)), bad.code, bad.text);
   }
+}
+
+TEST(Golden, sesparse_headers) {
+  constexpr uint64_t kFileBytes = 8 * kMiB;
+  const Blob bytes = golden("sesparse-v1.bin", 512);
+  const auto layout = sesparse::decode_header(bytes, kFileBytes);
+  ASSERT_TRUE(layout) << text_of(layout.error());
+  EXPECT_EQ(layout->bytes, 64 * kMiB);
+  EXPECT_EQ(layout->volatile_header, 512U);
+  EXPECT_EQ(layout->directory, 2 * kMiB);
+  EXPECT_EQ(layout->tables, 3 * kMiB);
+  EXPECT_EQ(layout->table_count, 32U);
+  EXPECT_EQ(layout->free_bitmap, 4 * kMiB);
+  EXPECT_EQ(layout->back_map, 5 * kMiB);
+  EXPECT_EQ(layout->grains, 6 * kMiB);
+  EXPECT_EQ(layout->grain_count, 512U) << "as many as a file of 8 MiB holds";
+  EXPECT_TRUE(same(view_of(sesparse::header_for(64 * kMiB)), bytes)) << "written as it was read";
+  for (const Bad& bad : {
+           Bad{"magic", Errc::not_found, "no magic"},
+           Bad{"version", Errc::unsupported, "version 3.0"},
+           Bad{"grain", Errc::unsupported, "grains of 128"},
+           Bad{"flags", Errc::unsupported, "flags 0x1"},
+           Bad{"reserved", Errc::unsupported, "reserved"},
+           Bad{"capacity", Errc::corrupt, "capacity of 137438953473"},
+           Bad{"directory", Errc::corrupt, "grain directory of 0 sectors"},
+           Bad{"tables", Errc::corrupt, "the grain tables at sector 18446744073709551552"},
+           Bad{"grains", Errc::corrupt, "the grains begin at sector 16385"},
+       }) {
+    const Blob header = golden(fmt::format("sesparse-v1-bad-{}.bin", bad.name), 512);
+    expect_error(sesparse::decode_header(header, kFileBytes), bad.code, bad.text);
+  }
+  const auto closed = sesparse::decode_volatile_header(golden("sesparse-v1-volatile.bin", 512));
+  ASSERT_TRUE(closed) << text_of(closed.error());
+  EXPECT_EQ(closed->free_table, 2U);
+  for (const Bad& bad :
+       {Bad{"unclean", Errc::busy, "unclean"}, Bad{"magic", Errc::corrupt, "magic 0xcafebabe"}}) {
+    const Blob header = golden(fmt::format("sesparse-v1-volatile-bad-{}.bin", bad.name), 512);
+    expect_error(sesparse::decode_volatile_header(header), bad.code, bad.text);
+  }
+}
+
+TEST(Golden, sesparse_map) {
+  using sesparse::Entry;
+  using sesparse::EntryType;
+  constexpr uint64_t kPlaces = 5000;
+  const Blob table = golden("sesparse-v1-table.bin", 56);
+  const Entry expected[] = {{EntryType::data, 0},     {EntryType::unallocated, 0},
+                            {EntryType::unmapped, 0}, {EntryType::zero, 0},
+                            {EntryType::data, 4095},  {EntryType::data, 4096},
+                            {EntryType::data, 4999}};
+  for (size_t i = 0; i < std::size(expected); ++i) {
+    const uint64_t raw = load<le64>(View(table).subspan(i * 8));
+    const auto entry = sesparse::decode_entry(raw, i, kPlaces);
+    ASSERT_TRUE(entry) << text_of(entry.error());
+    EXPECT_EQ(*entry, expected[i]) << i;
+    EXPECT_EQ(encode(*entry), raw);
+  }
+  for (const Bad& bad : {Bad{"beyond", Errc::corrupt, "place 5000 of an extent that has 5000"},
+                         Bad{"type", Errc::corrupt, "impossible"},
+                         Bad{"stray", Errc::corrupt, "0000000000000007"}}) {
+    const Blob entry = golden(fmt::format("sesparse-v1-table-bad-{}.bin", bad.name), 8);
+    expect_error(sesparse::decode_entry(load<le64>(entry), 0, kPlaces), bad.code, bad.text);
+  }
+  const Blob directory = golden("sesparse-v1-directory.bin", 24);
+  const std::optional<uint64_t> tables[] = {1, std::nullopt, 0};
+  for (size_t i = 0; i < std::size(tables); ++i) {
+    const auto entry =
+        sesparse::decode_directory_entry(load<le64>(View(directory).subspan(i * 8)), i, kPlaces);
+    ASSERT_TRUE(entry) << text_of(entry.error());
+    EXPECT_EQ(*entry, tables[i]) << i;
+  }
+  for (const Bad& bad : {Bad{"beyond", Errc::corrupt, "table 5000 of 5000"},
+                         Bad{"tag", Errc::corrupt, "2000000000000000"}}) {
+    const Blob entry = golden(fmt::format("sesparse-v1-directory-bad-{}.bin", bad.name), 8);
+    expect_error(sesparse::decode_directory_entry(load<le64>(entry), 0, kPlaces), bad.code,
+                 bad.text);
+  }
+}
+
+TEST(Golden, sesparse_descriptors) {
+  const auto text_in = [](const std::string& name) {
+    constexpr size_t kRoom = 4096;
+    std::string text;
+    for (const std::byte byte : golden("sesparse-v1-descriptor" + name + ".bin", kRoom)) {
+      if (byte != std::byte{}) text.push_back(static_cast<char>(byte));
+    }
+    return text;
+  };
+  const auto descriptor = sesparse::decode_descriptor(text_in(""));
+  ASSERT_TRUE(descriptor) << text_of(descriptor.error());
+  EXPECT_EQ(descriptor->extent, "web-sesparse.vmdk");
+  EXPECT_EQ(descriptor->sectors, 131072U);
+  EXPECT_EQ(descriptor->content_id, 0x12345678U);
+  EXPECT_FALSE(descriptor->has_parent());
+  EXPECT_EQ(encode(*descriptor), text_in("")) << "written as it was read";
+  expect_error(sesparse::decode_descriptor(text_in("-bad-extents")), Errc::unsupported, "than one");
+  expect_error(sesparse::decode_descriptor(text_in("-bad-line")), Errc::corrupt, "extent line");
+  expect_error(sesparse::decode_descriptor(text_in("-bad-type")), Errc::not_found, "createType");
 }
 
 }  // namespace

@@ -24,6 +24,7 @@
 #include "format/grain_map.h"
 #include "format/micro_journal.h"
 #include "format/page.h"
+#include "format/sesparse.h"
 #include "format/superblock.h"
 
 namespace {
@@ -510,6 +511,113 @@ void make_changes() {
   keep("changes-v1-intents", intents, "changes", 3);
 }
 
+// --- seSparse, which is not ours
+
+constexpr uint64_t kSesparseFile = 8 * kMiB;  // As large as whoever decodes the headers says it is.
+
+// Seeds of the fuzzer's five decoders: a header has the size of its file in front.
+enum SesparseSeed { kSizedHeader, kVolatileHeader, kSesparseEntries, kDescriptorText, kWholeFile };
+
+void keep_header(const std::string& name, const sesparse::ConstHeader& header) {
+  keep("sesparse-v1" + name, blob_of(view_of(header)), "sesparse", kSizedHeader);
+  Blob& seed = seeds["sesparse/sesparse-v1" + name];
+  const le64 size = kSesparseFile;
+  seed.insert(seed.begin() + 1, view_of(size).begin(), view_of(size).end());
+}
+
+void keep_entries(const std::string& name, const std::vector<uint64_t>& raws) {
+  Blob blob;
+  for (const uint64_t raw : raws) append(blob, le64(raw));
+  keep("sesparse-v1-" + name, blob, "sesparse", kSesparseEntries);
+}
+
+void make_sesparse_headers() {
+  const sesparse::ConstHeader good = sesparse::header_for(64 * kMiB);
+  keep_header("", good);
+  const auto bad = [&](const std::string& name,
+                       const std::function<void(sesparse::ConstHeader&)>& change) {
+    sesparse::ConstHeader changed = good;
+    change(changed);
+    keep_header("-bad-" + name, changed);
+  };
+  using Header = sesparse::ConstHeader;
+  bad("magic", [](Header& h) { h.magic = 0xcafebabf; });
+  bad("version", [](Header& h) { h.version = 0x0000000300000000; });
+  bad("grain", [](Header& h) { h.grain_size = 128; });
+  bad("flags", [](Header& h) { h.flags = 1; });
+  bad("reserved", [](Header& h) { h.padding[303] = std::byte{1}; });
+  bad("capacity", [](Header& h) { h.capacity = (uint64_t{1} << 37) + 1; });
+  bad("directory", [](Header& h) { h.grain_directory.size = 0; });
+  bad("tables", [](Header& h) { h.grain_tables.offset = UINT64_MAX - 63; });
+  bad("grains", [](Header& h) { h.grains.offset = kSesparseFile / 512 + 1; });
+
+  sesparse::VolatileHeader closed;
+  closed.free_table = 2;
+  keep("sesparse-v1-volatile", blob_of(view_of(closed)), "sesparse", kVolatileHeader);
+  closed.replay_journal = 1;
+  keep("sesparse-v1-volatile-bad-unclean", blob_of(view_of(closed)), "sesparse", kVolatileHeader);
+  closed.replay_journal = 0;
+  closed.magic = sesparse::kMagic;
+  keep("sesparse-v1-volatile-bad-magic", blob_of(view_of(closed)), "sesparse", kVolatileHeader);
+}
+
+void make_sesparse_maps() {
+  using sesparse::Entry;
+  using sesparse::EntryType;
+  const auto data = [](uint64_t grain) { return encode(Entry{EntryType::data, grain}); };
+  keep_entries("table", {data(0), 0, encode(Entry{EntryType::unmapped, 0}),
+                         encode(Entry{EntryType::zero, 0}), data(4095), data(4096), data(4999)});
+  keep_entries("table-bad-beyond", {data(5000)});
+  keep_entries("table-bad-type", {uint64_t{4} << 60});
+  keep_entries("table-bad-stray", {7});
+  keep_entries("directory",
+               {sesparse::encode_directory_entry(1), 0, sesparse::encode_directory_entry(0)});
+  keep_entries("directory-bad-beyond", {sesparse::encode_directory_entry(5000)});
+  keep_entries("directory-bad-tag", {uint64_t{0x20000000} << 32});
+
+  sesparse::Descriptor descriptor;
+  descriptor.extent = "web-sesparse.vmdk";
+  descriptor.sectors = 64 * kMiB / 512;
+  descriptor.content_id = 0x12345678;
+  const std::string text = encode(descriptor);
+  const auto keep_text = [](const std::string& name, const std::string& words) {
+    keep("sesparse-v1-descriptor" + name, blob_of(std::as_bytes(std::span(words))), "sesparse",
+         kDescriptorText);
+  };
+  keep_text("", text);
+  keep_text("-bad-extents", text + "RW 8 SESPARSE \"more\"\n");
+  keep_text("-bad-line", "createType=\"seSparse\"\nRW many SESPARSE \"x\"\n");
+  keep_text("-bad-type", "createType=\"monolithicSparse\"\nRW 8 SPARSE \"x\"\n");
+}
+
+// A whole extent, as small as one can be: a seed alone, the fuzzer's way into the map.
+void make_sesparse_file() {
+  constexpr uint64_t kSectors = 2 + 1 + 64 + 8;
+  sesparse::ConstHeader header;
+  header.capacity = 16;
+  header.volatile_header = {1, 1};
+  header.grain_directory = {2, 1};
+  header.grain_tables = {3, 64};
+  header.grains = {67, 8};
+  Blob file(kSectors * 512);
+  const auto put = [&file](size_t at, View bytes) {
+    std::copy(bytes.begin(), bytes.end(), file.begin() + static_cast<ptrdiff_t>(at));
+  };
+  put(0, view_of(header));
+  put(512, view_of(sesparse::VolatileHeader()));
+  put(1024, view_of(le64(sesparse::encode_directory_entry(0))));
+  put(1536, view_of(le64(encode(sesparse::Entry{sesparse::EntryType::data, 0}))));
+  std::fill(file.end() - 4096, file.end(), std::byte{0x5a});
+  file.insert(file.begin(), static_cast<std::byte>(kWholeFile));
+  seeds["sesparse/whole"] = file;
+}
+
+void make_sesparse() {
+  make_sesparse_headers();
+  make_sesparse_maps();
+  make_sesparse_file();
+}
+
 // --- files
 
 bool write(const std::filesystem::path& path, const Blob& bytes) {
@@ -543,6 +651,7 @@ int main(int count, char** arguments) {
   make_journal();
   make_catalog();
   make_changes();
+  make_sesparse();
   bool good = true;
   const auto each = [&](const std::string& directory, const std::map<std::string, Blob>& files) {
     for (const auto& [name, bytes] : files) {
