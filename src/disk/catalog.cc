@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "base/log.h"
+
 namespace firn::disk {
 
 using format::kRecordBytes;
@@ -119,6 +121,37 @@ Result<void> Catalog::load_name(RecordNo no, View record) {
   return ok;
 }
 
+// Tracking is a help for backups: what is wrong with it must not keep a disk from opening. A record
+// that cannot be is passed over; its disk counts as not tracked.
+Result<void> Catalog::load_changes(RecordNo no, View record) {
+  const auto changes = format::decode_changes(record);
+  if (!changes && changes.error().code == Errc::too_new) return changes.error();
+  if (!changes || !changes_.emplace(changes->disk, no).second) {
+    log(LogLevel::error, "record {} is passed over, a disk's next backup is a full one: {}", no,
+        changes ? "its disk has another one" : text_of(changes.error()));
+  }
+  return ok;
+}
+
+Result<void> Catalog::load_application(RecordNo no, View record) {
+  const auto application = format::decode_application(record);
+  if (!application && application.error().code == Errc::too_new) return application.error();
+  if (!application ||
+      !applications_[application->disk]
+           .emplace(format::name_of(*application), ApplicationSeen{no, *application})
+           .second) {
+    log(LogLevel::error, "record {} is passed over, an application is forgotten: {}", no,
+        application ? "it is there twice" : text_of(application.error()));
+  }
+  return ok;
+}
+
+const Catalog::Applications& Catalog::applications(const format::Uuid& disk) const {
+  static const Applications kNone;
+  const auto found = applications_.find(disk);
+  return found == applications_.end() ? kNone : found->second;
+}
+
 // C2
 Result<void> Catalog::check_layers() const {
   for (const auto& [id, seen] : layers_) {
@@ -176,7 +209,10 @@ Result<void> Catalog::read_page(uint64_t index, const PageRef& page) {
         TRY(load_name(no, record));
         break;
       case RecordKind::changes:
+        TRY(load_changes(no, record));
+        break;
       case RecordKind::application:
+        TRY(load_application(no, record));
         break;
     }
   }

@@ -17,6 +17,7 @@
 
 #include "disk/layer.h"
 #include "format/catalog.h"
+#include "format/changes.h"
 #include "store/pool.h"
 #include "store/tree.h"
 
@@ -63,6 +64,18 @@ class Catalog {
   void forget_layer(uint32_t id);
   void set_parent(uint32_t id, uint32_t parent);  // In memory; the record is the layer's to write.
 
+  // The record of a disk's change tracking, by the disk's uuid; and its applications, by name.
+  std::map<format::Uuid, RecordNo>& changes() { return changes_; }
+  const std::map<format::Uuid, RecordNo>& changes() const { return changes_; }
+  struct ApplicationSeen {
+    RecordNo record = 0;
+    format::ApplicationRecord application;
+  };
+  using Applications = std::map<std::string, ApplicationSeen, std::less<>>;
+  Applications& applications(const format::Uuid& disk) { return applications_[disk]; }
+  const Applications& applications(const format::Uuid& disk) const;
+  const std::map<format::Uuid, Applications>& all_applications() const { return applications_; }
+
   // A record slot nobody uses, its page pinned. The caller holds an admission; put() makes it used.
   struct Slot {
     RecordNo record = 0;
@@ -93,6 +106,8 @@ class Catalog {
   Result<void> read_page(uint64_t index, const PageRef& page);
   Result<void> load_layer(RecordNo no, View record);
   Result<void> load_name(RecordNo no, View record);
+  Result<void> load_changes(RecordNo no, View record);
+  Result<void> load_application(RecordNo no, View record);
   Result<void> check_layers() const;
   Result<void> check_name(const NameSeen& seen);
   format::PoolRoot load_root() const;
@@ -108,6 +123,8 @@ class Catalog {
   std::map<uint32_t, const NameSeen*> named_;
   std::set<uint32_t> nameless_;
   std::set<format::Uuid> uuids_;  // Of everything named.
+  std::map<format::Uuid, RecordNo> changes_;
+  std::map<format::Uuid, Applications> applications_;
   std::vector<RecordNo> free_;
   uint64_t records_ = 0;  // Slots known: used or once used.
 };

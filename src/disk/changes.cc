@@ -218,10 +218,13 @@ void ChangeTracker::resize(uint64_t bytes) {
   if (active_) size_bitmaps(bytes);
 }
 
-Result<void> ChangeTracker::for_each_page(Io& io, const store::PageTree::VisitPage& visit) {
-  const auto nobody = walking_.lock(io);
-  TRY(log_.for_each_page(io, visit));
-  return intents_.for_each_page(io, visit);
+Result<void> ChangeTracker::for_each_page(Io& io, store::PageStore& pages, const PageRef& page,
+                                          size_t at, const store::PageTree::VisitPage& visit) {
+  store::PageTree log(pages, page.again(), at + offsetof(ChangesRecord, log), PageKind::change_log);
+  store::PageTree intents(pages, page.again(), at + offsetof(ChangesRecord, intents),
+                          PageKind::change_intents);
+  TRY(log.for_each_page(io, visit));
+  return intents.for_each_page(io, visit);
 }
 
 // --- on the way of a write
@@ -313,6 +316,7 @@ Result<void> ChangeTracker::put_intents(Io& io, uint64_t page, Span run) {
   const uint64_t first = std::max(run.first, page * kIntentBits);
   const uint64_t end = std::min({run.end, (page + 1) * kIntentBits, set_.size()});
   if (first >= end) return ok;
+  if (worker_ != nullptr) io.wake(*worker_);
   set_.set_range(first, end);
   recent_.set_range(first, end);
   for (uint64_t word = first / 64; word * 64 < end; ++word) {

@@ -116,6 +116,10 @@ class ChangeTracker {
   // Before the pool is closed: after it the state on disk is CLEAN. No flight may be up.
   Result<void> close(Io& io);
 
+  // Woken when there will be something to flush; must outlive it.
+  void set_worker(WaitList* worker) { worker_ = worker; }
+  bool at_work() const { return active_ && (set_.count() > 0 || live_.count() > 0); }
+
   // --- asking
   ChangeId now() const;  // Of the last event.
   // The counter of the id, or Errc::invalid and why a full copy is needed.
@@ -131,9 +135,11 @@ class ChangeTracker {
   uint64_t memory_bytes() const;
   uint64_t log_bytes_max() const;
   const ChangeCounters& counters() const { return counters_; }
+  const std::string& name() const { return name_; }
   void set_name(std::string name) { name_ = std::move(name); }
-  // Every metadata page of log and intents, for the check.
-  Result<void> for_each_page(Io& io, const store::PageTree::VisitPage& visit);
+  // Every metadata page of log and intents of the record at `at`, for the check.
+  static Result<void> for_each_page(Io& io, store::PageStore& pages, const PageRef& page, size_t at,
+                                    const store::PageTree::VisitPage& visit);
 
  private:
   struct Span {  // Of blocks or regions.
@@ -204,6 +210,7 @@ class ChangeTracker {
   uint32_t flushes_ = 0;  // Since the last generation ended.
   Mutex turns_;
   Mutex walking_;  // A leaf of the log is not dropped while somebody looks for it.
+  WaitList* worker_ = nullptr;
   ChangeCounters counters_;
 };
 

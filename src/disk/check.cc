@@ -46,6 +46,7 @@ class Checker {
   }
   bool see_page(PageNo page, std::string_view whose);  // False: not for the first time.
   Result<void> walk_layer(Io& io, const LayerRecord& layer);
+  Result<void> walk_changes(Io& io, const format::Uuid& disk, RecordNo record);
   Result<void> walk_tree(Io& io, const LayerRecord& layer, PageNo page, uint8_t level, bool own);
   void count_leaf(const LayerRecord& layer, PageNo page, const PageRef& leaf);
   Result<void> compare_block_page(Io& io, uint64_t index, const PageRef& page, bool repair);
@@ -180,6 +181,19 @@ Result<void> Checker::walk_everything(Io& io) {
         io, TRY(format::decode_layer(slot.page.view().subspan(slot.at, format::kRecordBytes)))));
   }
   compare_counts();
+  for (const auto& [disk, record] : catalog_.changes()) TRY(walk_changes(io, disk, record));
+  return ok;
+}
+
+Result<void> Checker::walk_changes(Io& io, const format::Uuid& disk, RecordNo record) {
+  const Catalog::Slot slot = TRY(catalog_.pin(io, record));
+  const std::string whose = "the change log of disk " + format::uuid_text(disk);
+  const Result<void> walked =
+      ChangeTracker::for_each_page(io, pool_.pages(), slot.page, slot.at,
+                                   [&](PageNo page) { see_page(page, whose); });
+  if (walked || walked.error().code != Errc::corrupt) return walked;
+  ++report_.corrupt_pages;
+  found("{}: {}", whose, text_of(walked.error()));
   return ok;
 }
 

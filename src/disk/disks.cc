@@ -44,6 +44,8 @@ DisksImpl::~DisksImpl() {
 Result<void> DisksImpl::load(Io& io) {
   TRY(catalog_.load(io));
   if (!pool_.writable()) return ok;  // Opened to look: what was begun goes on another time.
+  TRY(tracking_.drop_orphans(io));
+  tracking_.start_background();
   if (const uint32_t layer = next_due(); layer != 0) {
     log(LogLevel::info, "pool '{}': going on with what was begun, layer {} first",
         pool_.directory(), layer);
@@ -208,6 +210,7 @@ Result<void> DisksImpl::rename(Io& io, std::string_view name, std::string_view t
   TRY(put_name(io, seen));
   const auto open = open_.find(seen.named.uuid);
   if (open != open_.end()) open->second.disk->set_name(std::string(to));
+  tracking_.rename(seen.named.uuid, std::string(to));
   Catalog::NameSeen& placed = catalog_.names()[seen.named.name];
   placed = std::move(seen);
   catalog_.set_name_of(placed.named.layer, &placed);
@@ -276,10 +279,13 @@ Result<std::shared_ptr<ThinDisk>> DisksImpl::open_disk(Io& io, const Catalog::Na
   const auto open = open_.find(named.uuid);
   if (open != open_.end()) return open->second.disk;
   auto layer = TRY(open_layer(io, named.layer));
+  ChangeTracker* const tracker =
+      named.kind == RecordKind::disk ? TRY(tracking_.open(io, named)) : nullptr;
   const auto again = open_.find(named.uuid);
   if (again != open_.end()) return again->second.disk;
   const auto use = named.kind == RecordKind::disk ? ThinDisk::Use::live : ThinDisk::Use::snapshot;
   auto disk = std::make_shared<ThinDisk>(pool_, gate_, full_name(named), std::move(layer), use);
+  disk->set_tracker(tracker);
   open_[named.uuid].disk = disk;
   ++openings_;
   return disk;
@@ -316,7 +322,9 @@ Result<void> DisksImpl::remove(Io& io, std::string_view name, bool snapshots_too
     for (const auto& [snapshot, seen] : snapshots) TRY(refuse_attached(seen, "delete"));
     for (const auto& [snapshot, seen] : snapshots) TRY(unname(io, seen));
     layer = found->second.named.layer;
+    const format::Uuid uuid = found->second.named.uuid;
     TRY(unname(io, found->second));
+    TRY(tracking_.drop(io, uuid));
   }
   TRY(pool_.flush(io));
   io.wake(due_);

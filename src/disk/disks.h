@@ -20,6 +20,7 @@
 
 #include "base/result.h"
 #include "disk/device.h"
+#include "disk/tracking.h"
 #include "store/pool.h"
 
 namespace firn::disk {
@@ -152,6 +153,13 @@ class Disks {
   // Empties sparsely used storage blocks of the disk's family by moving grains, then gives free
   // space back to the host's file system. Beside guests; waits for other jobs.
   virtual Result<ShrinkInfo> shrink(Io& io, std::string_view name) = 0;
+
+  // Which blocks changed since when; backups by several applications.
+  virtual Tracking& tracking() = 0;
+  virtual const Tracking& tracking() const = 0;
+  // When nobody has a disk any more, before the pool is closed. Without it the next opening finds
+  // what a crash leaves, and calls more changed than did.
+  virtual Result<void> close(Io& io) = 0;
 
   // --- jobs
   virtual std::vector<JobInfo> jobs() const = 0;

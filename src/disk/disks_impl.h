@@ -13,13 +13,15 @@
 #include "disk/shrink.h"
 #include "disk/steps.h"
 #include "disk/thin.h"
+#include "disk/tracking_impl.h"
 #include "io/mutex.h"
 
 namespace firn::disk {
 
 class DisksImpl final : public Disks {
  public:
-  DisksImpl(Io& io, store::Pool& pool) : pool_(pool), catalog_(pool), io_(io), sweeper_(io) {}
+  DisksImpl(Io& io, store::Pool& pool)
+      : pool_(pool), catalog_(pool), tracking_(io, pool, *this), io_(io), sweeper_(io) {}
   ~DisksImpl() override;
 
   Result<void> load(Io& io);
@@ -46,12 +48,16 @@ class DisksImpl final : public Disks {
                     DiffSink& sink) override;
 
   Result<ShrinkInfo> shrink(Io& io, std::string_view name) override;
+  Tracking& tracking() override { return tracking_; }
+  const Tracking& tracking() const override { return tracking_; }
+  Result<void> close(Io& io) override { return tracking_.close(io); }
 
   std::vector<JobInfo> jobs() const override;
   JobCounters job_counters() const override { return job_counters_; }
   Result<void> sweep(Io& io) override;
 
  private:
+  friend class TrackingImpl;
   using Names = Catalog::Names;
   struct Open {
     std::shared_ptr<ThinDisk> disk;
@@ -91,7 +97,8 @@ class DisksImpl final : public Disks {
     std::vector<std::unique_ptr<Catalog::Slot>> slots;
   };
   format::LayerRecord child_of(Io& io, const format::LayerRecord& parent, uint32_t id) const;
-  Result<void> freeze(Io& io, Catalog::NameSeen& disk, std::string_view name);
+  Result<void> freeze(Io& io, Catalog::NameSeen& disk, std::string_view name,
+                      TrackingImpl::Event& event);
   Result<void> swap_to(Io& io, Catalog::NameSeen& disk, const format::Named& to, bool force);
   Result<void> unname(Io& io, const Catalog::NameSeen& seen);
   Result<void> erase_layer(Io& io, uint32_t layer);
@@ -128,6 +135,7 @@ class DisksImpl final : public Disks {
   uint64_t shrink_steps_ = 0;               // About how many.
   std::map<uint32_t, std::string> failed_;  // Layers whose job could not go on, and why.
   JobCounters job_counters_;
+  TrackingImpl tracking_;
   WaitList due_;  // The sweeper rests here.
   Io& io_;
   Group sweeper_;  // Last: it ends first.

@@ -108,12 +108,17 @@ Result<void> DisksImpl::snapshot(Io& io, std::string_view disk, std::string_view
   if (catalog_.snapshot(seen.named.uuid, name) != nullptr) {
     return fail(Errc::exists, "disk '{}' has a snapshot '{}' already", disk, name);
   }
-  TRY(freeze(io, seen, name));
-  return pool_.flush(io);
+  TRY(open_disk(io, seen));
+  TrackingImpl::Event event = TRY(tracking_.event_of(io, seen.named));
+  TRY(freeze(io, seen, name, event));
+  TRY(pool_.flush(io));
+  event.settle(io);
+  return ok;
 }
 
 // The live layer becomes the snapshot's, and the disk goes on in a new one.
-Result<void> DisksImpl::freeze(Io& io, Catalog::NameSeen& disk, std::string_view name) {
+Result<void> DisksImpl::freeze(Io& io, Catalog::NameSeen& disk, std::string_view name,
+                               TrackingImpl::Event& event) {
   const auto thin = TRY(open_disk(io, disk));
   Slots slots(catalog_);
   Catalog::Slot* layer_slot = nullptr;
@@ -133,6 +138,7 @@ Result<void> DisksImpl::freeze(Io& io, Catalog::NameSeen& disk, std::string_view
   named.layer = disk.named.layer;
   named.created_ns = static_cast<uint64_t>(io.wall_clock_ns());
   named.disk = disk.named.uuid;
+  TRY(event.prepare(io));
 
   const auto fenced = thin->fence().close(io);
   const auto pass = gate_.enter(io);
@@ -145,6 +151,7 @@ Result<void> DisksImpl::freeze(Io& io, Catalog::NameSeen& disk, std::string_view
   frozen.set_open_block(0);
   frozen.set_state(LayerState::frozen);
   disk.named.layer = id;
+  named.event = event.take(catalog_);
   catalog_.put(*layer_slot, next);
   catalog_.put(*name_slot, TRY(format::encode(named)));
   catalog_.put(disk_slot, TRY(format::encode(disk.named)));
@@ -246,6 +253,8 @@ Result<void> DisksImpl::swap_to(Io& io, Catalog::NameSeen& disk, const Named& to
   next.open_block = old.record().open_block;
   old.set_open_block(0);
   old.set_state(LayerState::dropping);
+  const auto tracker = tracking_.find(disk.named.uuid);
+  if (tracker != nullptr) tracker->invalidate();  // Another content: another branch.
   catalog_.set_name_of(disk.named.layer, nullptr);
   disk.named.layer = id;
   catalog_.put(*layer_slot, next);

@@ -230,7 +230,9 @@ Result<void> ThinDisk::resize(Io& io, uint64_t bytes) {
     const auto inside = fence_.enter(io);
     const auto pass = gate_.enter(io);
     const auto admission = TRY(pool_.pages().admit(io));
+    const NoWait atom;
     layer_->set_bytes(bytes);
+    if (tracker_ != nullptr) tracker_->resize(bytes);
   }
   return pool_.flush(io);
 }

@@ -24,6 +24,7 @@
 #include <memory>
 #include <string>
 
+#include "disk/changes.h"
 #include "disk/device.h"
 #include "disk/gate.h"
 #include "disk/layer.h"
@@ -69,6 +70,10 @@ class ThinDisk final : public BlockDevice {
   // the disk was filling. The caller has closed the fence and is in an atom.
   void switch_layer(std::shared_ptr<Layer> next);
 
+  // Every change of what the guest reads is told to it, from inside the fence (disk/changes.h). The
+  // caller has closed the fence, or nobody else has the disk yet. nullptr: nobody is told.
+  void set_tracker(ChangeTracker* tracker) { tracker_ = tracker; }
+
   const std::shared_ptr<Layer>& layer() const { return layer_; }
   const std::string& name() const { return name_; }
   void set_name(std::string name) { name_ = std::move(name); }
@@ -103,6 +108,8 @@ class ThinDisk final : public BlockDevice {
   Result<uint64_t> unmap_some(Io& io, const PageRef& leaf, uint64_t begin, uint64_t end);
   bool needs_unmap(format::GrainEntry entry) const;
   Result<void> may_write() const;
+  Result<ChangeTracker::Flight> intend(Io& io, uint64_t first, uint64_t count);
+  void mark(uint64_t first, uint64_t count);
   bool drops_to_absent() const { return layer_->is_base(); }
 
   store::Pool& pool_;
@@ -110,6 +117,7 @@ class ThinDisk final : public BlockDevice {
   std::string name_;
   const Use use_;
   std::shared_ptr<Layer> layer_;
+  ChangeTracker* tracker_ = nullptr;
   Gate fence_;
   RangeLocks locks_;
   store::OpenBlock open_;

@@ -69,6 +69,7 @@ Result<void> ThinDisk::write_piece(Io& io, Range range, Iovec from, bool keep_ze
   if (!range.within(layer_->bytes())) {
     return fail(Errc::invalid, "disk '{}' became smaller under a write at {}", name_, range.at);
   }
+  const auto flight = TRY(intend(io, first, count));
   uint64_t at = range.at;
   if (!aligned(at, kGrainBytes) || range.length < kGrainBytes) {
     const uint64_t head = std::min(range.length, kGrainBytes - at % kGrainBytes);
@@ -86,6 +87,18 @@ Result<void> ThinDisk::write_piece(Io& io, Range range, Iovec from, bool keep_ze
     TRY(write_partial(io, at / kGrainBytes, 0, slices));
   }
   return ok;
+}
+
+// --- change tracking. A flight is up from before anything changes until all is marked; what
+// changes marks itself, so that a part of a request that failed leaves no mark.
+
+Result<ChangeTracker::Flight> ThinDisk::intend(Io& io, uint64_t first, uint64_t count) {
+  if (tracker_ == nullptr) return ChangeTracker::Flight();
+  return tracker_->intend(io, {first * kGrainBytes, count * kGrainBytes});
+}
+
+void ThinDisk::mark(uint64_t first, uint64_t count) {
+  if (tracker_ != nullptr) tracker_->mark({first * kGrainBytes, count * kGrainBytes});
 }
 
 // Less than a grain: completed with what it held, and written whole. In place as well, although the
@@ -146,9 +159,11 @@ Result<void> ThinDisk::write_grains(Io& io, uint64_t first, Iovec from, bool kee
 
 Result<void> ThinDisk::write_in_place(Io& io, const Run& run, uint64_t first, Iovec from) {
   ++counters_.in_place_writes;
-  TRY(io.write(pool_.data(), store::data_byte_of(run.grain + (first - run.first)), from));
-  pool_.data_written();
-  return ok;
+  const Result<void> written =
+      io.write(pool_.data(), store::data_byte_of(run.grain + (first - run.first)), from);
+  mark(first, total_of(from) / kGrainBytes);  // Failed or not: nobody knows what is there now.
+  if (written) pool_.data_written();
+  return written.has_value() ? Result<void>() : Result<void>(written.error());
 }
 
 // --- new grains
@@ -222,6 +237,7 @@ Result<void> ThinDisk::publish(Io& io, uint64_t first, GrainRun& run) {
                              format::encode(GrainEntry{GrainType::data, true, run.first + count}));
     }
     if (count == 0) continue;
+    mark(at, count);
     pool_.blocks().mark_used(block, {run.first, count}, layer_->family());
     layer_->add_own_grains(static_cast<int64_t>(count) - static_cast<int64_t>(superseded.apply()));
     counters_.first_touch_grains += count;
@@ -308,7 +324,9 @@ Result<void> ThinDisk::discard(Io& io, Range range) {
     const auto inside = fence_.enter(io);
     const auto pass = gate_.enter(io);
     const auto hold = locks_.lock(io, at, stop - at, RangeLocks::Mode::exclusive);
-    result = unmap_leaf(io, *leaf, at, stop);
+    const auto flight = intend(io, at, stop - at);
+    result = flight ? unmap_leaf(io, *leaf, at, stop) : Result<void>(flight.error());
+    if (flight) mark(at, stop - at);
     at = stop;
   }
   pool_.guest_ended();
@@ -375,6 +393,7 @@ Result<uint64_t> ThinDisk::unmap_some(Io& io, const PageRef& leaf, uint64_t begi
     const GrainEntry gone = drops_to_absent() ? GrainEntry{} : GrainEntry{GrainType::zero, true, 0};
     pool_.pages().set_word(leaf, grain % kLeafGrains, format::encode(gone));
   }
+  mark(begin, grain - begin);
   const uint64_t freed = freeing.apply();
   if (freed > 0) layer_->add_own_grains(-static_cast<int64_t>(freed));
   return grain;

@@ -16,6 +16,40 @@ void append(std::string& tail, uint16_t tag, std::string_view value) {
   tail.append(value);
 }
 
+struct EventField {  // The application's name follows.
+  std::array<std::byte, 16> branch{};
+  le64 counter;
+  le64 previous;
+  std::byte has_previous{};
+};
+static_assert(OnDisk<EventField, 33>);
+
+Result<void> decode_event(const std::string& value, Named& named) {
+  const View bytes = std::as_bytes(std::span(value));
+  const auto bad = [&] {
+    return fail(Errc::corrupt, "catalog: record '{}': an impossible event", named.name);
+  };
+  if (named.event || bytes.size() < sizeof(EventField)) return bad();
+  const auto field = load<EventField>(bytes);
+  SnapshotEvent event{field.branch, field.counter, value.substr(sizeof field),
+                      field.has_previous == std::byte{1}, field.previous};
+  if (static_cast<uint8_t>(field.has_previous) > 1 ||
+      (event.has_previous ? event.previous >= event.counter : event.previous != 0) ||
+      (!event.application.empty() && !name_is_valid(event.application))) {
+    return bad();
+  }
+  named.event = std::move(event);
+  return ok;
+}
+
+void append_event(std::string& tail, const SnapshotEvent& event) {
+  EventField field{event.branch, event.counter, event.previous,
+                   std::byte{event.has_previous ? uint8_t{1} : uint8_t{0}}};
+  std::string value(sizeof field, '\0');
+  std::memcpy(value.data(), &field, sizeof field);
+  append(tail, kTagEvent, value + event.application);
+}
+
 Result<void> decode_tail(View tail, Named& named) {
   return walk_tail(tail, named.name, [&](uint16_t tag, const std::string& value) -> Result<bool> {
     if (tag == kTagDisk && named.kind == RecordKind::snapshot) {
@@ -23,6 +57,10 @@ Result<void> decode_tail(View tail, Named& named) {
         return fail(Errc::corrupt, "catalog: record '{}': a bad uuid of its disk", named.name);
       }
       std::memcpy(named.disk.data(), value.data(), value.size());
+      return true;
+    }
+    if (tag == kTagEvent && named.kind == RecordKind::snapshot) {
+      TRY(decode_event(value, named));
       return true;
     }
     if (tag != kTagSetting) {
@@ -73,6 +111,7 @@ Result<NameRecord> encode(const Named& named) {
     const auto* const uuid = reinterpret_cast<const char*>(named.disk.data());
     append(tail, kTagDisk, std::string_view(uuid, named.disk.size()));
   }
+  if (named.event) append_event(tail, *named.event);
   for (const auto& [key, value] : named.settings) {
     if (key.empty() || key.find('\0') != std::string::npos) {
       return fail(Errc::invalid, "disk '{}': a setting needs a key, without a zero byte in it",

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -79,6 +80,17 @@ struct NameRecord {
 static_assert(OnDisk<NameRecord, kRecordBytes>);
 inline constexpr uint16_t kTagSetting = 2;  // "key\0value"; since version 1.
 inline constexpr uint16_t kTagDisk = 3;     // Of a snapshot: the uuid of its disk, 16 bytes.
+inline constexpr uint16_t kTagEvent = 4;    // Of a snapshot: the event that it was made at.
+
+// The event of a snapshot of a disk whose changes are tracked (format/changes.h).
+struct SnapshotEvent {
+  Uuid branch{};
+  uint64_t counter = 0;
+  std::string application;  // That began a backup at it; empty: none.
+  bool has_previous = false;
+  uint64_t previous = 0;  // When the application had begun before, on the same branch.
+  bool operator==(const SnapshotEvent&) const = default;
+};
 
 // What a name record says, decoded.
 struct Named {
@@ -89,6 +101,7 @@ struct Named {
   uint64_t created_ns = 0;
   std::map<std::string, std::string> settings;
   Uuid disk{};          // Of a snapshot: whose it is. A snapshot's name is unique within its disk.
+  std::optional<SnapshotEvent> event;
   std::string unknown;  // Tagged fields that this version does not know, kept as they are.
 };
 

@@ -35,7 +35,7 @@ Named random_named(Prng& prng) {
         random_text(prng, std::string_view("xyz \0\xff", 6), prng.below(20));
   }
   for (uint64_t i = prng.below(4); i > 0; --i) {
-    add_field(named.unknown, static_cast<uint16_t>(4 + 2 * prng.below(32766)),
+    add_field(named.unknown, static_cast<uint16_t>(6 + 2 * prng.below(32765)),
               random_text(prng, "unknown", prng.below(20)));
   }
   return named;
