@@ -190,6 +190,7 @@ Result<void> TrackingImpl::Event::prepare(Io& io) {
 std::optional<format::SnapshotEvent> TrackingImpl::Event::take(Catalog& catalog) {
   if (tracker_ == nullptr || !tracker_->ready()) return {};
   format::SnapshotEvent event;
+  happened_ = true;
   event.counter = tracker_->take();
   event.branch = tracker_->now().branch;
   if (slot_ == nullptr) return event;
@@ -279,13 +280,13 @@ Result<ChangeId> TrackingImpl::begin_event(Io& io, Catalog::NameSeen& disk,
     const NoWait atom;
     event.take(catalog);
   }
-  if (event.application().counter == record.counter) {
+  if (!event.has_happened()) {
     return fail(Errc::cancelled, "disk '{}': its tracking ended while an event began",
                 disk.named.name);
   }
-  slots.used();
   if (!dropped.empty()) all.erase(dropped);
   all[std::string(application)] = {slot->record, event.application()};
+  slots.used();
   TRY(pool_.flush(io));
   event.settle(io);
   return ChangeId{disk.named.uuid, event.application().branch, event.application().counter};

@@ -55,7 +55,7 @@ class TrackingImpl final : public Tracking {
   class Event {
    public:
     explicit Event(std::shared_ptr<ChangeTracker> tracker) : tracker_(std::move(tracker)) {}
-    bool is_tracked() const { return tracker_ != nullptr; }
+    bool has_happened() const { return happened_; }
     // Who begins, and where its record goes.
     void set_application(const Catalog::Slot* slot, const format::ApplicationRecord& record) {
       slot_ = slot;
@@ -70,6 +70,7 @@ class TrackingImpl final : public Tracking {
    private:
     std::shared_ptr<ChangeTracker> tracker_;
     std::optional<Mutex::Hold> turn_;
+    bool happened_ = false;
     const Catalog::Slot* slot_ = nullptr;
     format::ApplicationRecord application_;
   };
