@@ -16,6 +16,8 @@ using format::RecordKind;
 
 namespace {
 
+constexpr std::string_view kPlacement = "placement";
+
 Result<void> check_size(std::string_view name, uint64_t bytes) {
   if (bytes == 0 || bytes > kDiskBytesMax || !aligned(bytes, 512)) {
     return fail(Errc::invalid, "disk '{}': a size of {} bytes; give a multiple of 512 up to 64 TiB",
@@ -224,6 +226,10 @@ Result<void> DisksImpl::set(Io& io, std::string_view name, std::string_view key,
   if (key.empty() || key.find('\0') != std::string_view::npos) {
     return fail(Errc::invalid, "disk '{}': '{}' is not a key", name, key);
   }
+  if (key == kPlacement && !value.empty() && !policy::Placement::mode_of(value)) {
+    return fail(Errc::invalid, "disk '{}': placement is in-place, append or adaptive, not '{}'",
+                name, value);
+  }
   const auto only = changing_.lock(io);
   const auto found = TRY(find(name));
   Catalog::NameSeen seen = found->second;
@@ -234,7 +240,16 @@ Result<void> DisksImpl::set(Io& io, std::string_view name, std::string_view key,
   }
   TRY(put_name(io, seen));
   found->second = std::move(seen);
+  const auto open = open_.find(found->second.named.uuid);
+  if (open != open_.end()) apply_settings(*open->second.disk, found->second.named.settings);
   return ok;
+}
+
+void DisksImpl::apply_settings(ThinDisk& disk, const std::map<std::string, std::string>& settings) {
+  const auto placement = settings.find(std::string(kPlacement));
+  const auto mode =
+      placement == settings.end() ? std::nullopt : policy::Placement::mode_of(placement->second);
+  disk.set_placement(mode.value_or(policy::Placement::Mode::in_place));
 }
 
 Result<void> DisksImpl::refuse_attached(const Catalog::NameSeen& seen,
@@ -286,6 +301,10 @@ Result<std::shared_ptr<ThinDisk>> DisksImpl::open_disk(Io& io, const Catalog::Na
   const auto use = named.kind == RecordKind::disk ? ThinDisk::Use::live : ThinDisk::Use::snapshot;
   auto disk = std::make_shared<ThinDisk>(pool_, gate_, full_name(named), std::move(layer), use);
   disk->set_tracker(tracker);
+  apply_settings(*disk, named.settings);
+  disk->on_shortage([this, family = disk->layer()->family()] {
+    if (freed_in_.insert(family).second) io_.wake(due_);
+  });
   open_[named.uuid].disk = disk;
   ++openings_;
   return disk;

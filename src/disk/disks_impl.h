@@ -80,6 +80,8 @@ class DisksImpl final : public Disks {
   Result<void> refuse_attached(const Catalog::NameSeen& seen, std::string_view verb) const;
   Result<void> put_name(Io& io, const Catalog::NameSeen& seen);
   format::Uuid fresh_uuid(Io& io) const;
+  // What a disk's settings mean here; the others are the front ends'.
+  void apply_settings(ThinDisk& disk, const std::map<std::string, std::string>& settings);
 
   // --- opening
   Result<std::shared_ptr<Layer>> open_layer(Io& io, uint32_t layer);

@@ -2,7 +2,8 @@
 // ThinDisk: a disk whose grains get space when they are first written. Source: US 9038066, US
 // 8874859.
 //
-//  T1  An overwrite of an own grain is one device write and no metadata.
+//  T1  An overwrite of an own grain is one device write and no metadata; unless the disk appends:
+//      then it is a new grain like any other (T2), and the old one is freed in the same atom.
 //  T2  New grains of one turn lie side by side in the layer's open block and go down as one device
 //      write.
 //  T3  A grain is mapped after its data is written, never before (W1 before W3).
@@ -21,6 +22,7 @@
 // (D1).
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -30,6 +32,7 @@
 #include "disk/layer.h"
 #include "disk/range_locks.h"
 #include "disk/slices.h"
+#include "policy/placement.h"
 #include "store/blocks.h"
 #include "store/pool.h"
 
@@ -39,6 +42,7 @@ struct ThinCounters {
   uint64_t reads = 0, writes = 0, zeroes = 0, discards = 0, flushes = 0;
   uint64_t read_bytes = 0, written_bytes = 0;
   uint64_t in_place_writes = 0;  // Device writes to own grains.
+  uint64_t appended_grains = 0;  // Own grains that got a new place.
   uint64_t first_touch_grains = 0;
   uint64_t gathered_writes = 0;  // Device writes that carried new grains.
   uint64_t merged_reads = 0;     // Old content read to complete a partial grain.
@@ -61,6 +65,12 @@ class ThinDisk final : public BlockDevice {
 
   // Grows at once. Shrinking gives the tail back first; nobody may have the disk attached then.
   Result<void> resize(Io& io, uint64_t bytes);
+  // Where overwrites go; by default in place.
+  void set_placement(policy::Placement::Mode mode) { placement_.set_mode(mode); }
+  // Called, at most once for each block that is filled, when appending lacks free blocks: somebody
+  // should empty sparse ones.
+  void on_shortage(std::function<void()> tell) { tell_shortage_ = std::move(tell); }
+
   // T7. Lock order: fence, the pool's gate, ranges, admission.
   Gate& fence() { return fence_; }
   // Waits until nobody reads what the disk shows now; new readers wait until it is dropped.
@@ -98,6 +108,10 @@ class ThinDisk final : public BlockDevice {
   Result<void> write_piece(Io& io, Range range, Iovec from, bool keep_zeroes);
   Result<void> write_partial(Io& io, uint64_t grain, uint64_t at, Iovec from);
   Result<void> write_grains(Io& io, uint64_t first, Iovec from, bool keep_zeroes);
+  Result<void> write_run(Io& io, const Run& run, uint64_t first, Iovec from);
+  bool appends();
+  void note_order(Range range);
+  void note_place(const PageRef& leaf, uint64_t slot);
   Result<void> write_in_place(Io& io, const Run& run, uint64_t first, Iovec from);
   Result<void> write_new(Io& io, uint64_t first, uint64_t count, Iovec from);
   Result<store::GrainRun> carve(Io& io, uint32_t wanted);
@@ -123,6 +137,12 @@ class ThinDisk final : public BlockDevice {
   store::OpenBlock open_;
   bool reopened_ = false;
   Mutex opening_;
+  policy::Placement placement_{{}};
+  uint32_t writing_ = 0;              // Writes in flight.
+  uint64_t next_byte_ = 0;            // Where the last write ended.
+  uint32_t sequential_permille_ = 0;  // Running means.
+  uint32_t fragmentation_permille_ = 0;
+  std::function<void()> tell_shortage_;
   std::shared_ptr<Gathering> gathering_;  // The batch that still takes grains, if any.
   ThinCounters counters_;
 };

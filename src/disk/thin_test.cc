@@ -144,5 +144,27 @@ TEST_F(ThinDiskTest, names_settings_and_renaming_survive) {
   EXPECT_EQ(disks_->info("z")->settings.at("description"), "the first");
 }
 
+TEST_F(ThinDiskTest, an_appending_disk_gives_overwrites_a_new_place_and_frees_the_old) {
+  ASSERT_TRUE(disks_->create(io_, "a", kGiB));
+  EXPECT_EQ(disks_->set(io_, "a", "placement", "elsewhere").error().code, Errc::invalid);
+  ASSERT_TRUE(disks_->set(io_, "a", "placement", "append"));
+  attach("a");
+  write(0, std::string(kMiB, 'a'));
+  for (int round = 0; round < 40; ++round) {
+    for (uint64_t grain = 0; grain < 256; grain += 3) {
+      write(grain * kGrainBytes, std::string(4096, static_cast<char>('A' + round % 26)));
+    }
+    ASSERT_TRUE(disk_->flush(io_));
+  }
+  EXPECT_EQ(pool_->info().used_bytes, kMiB);
+  EXPECT_EQ(read(4095, 2), std::string("Na"));
+  expect_clean();
+  close();
+  open();
+  attach("a");
+  EXPECT_EQ(read(3 * kGrainBytes, 2), "NN");
+  expect_clean();
+}
+
 }  // namespace
 }  // namespace firn::disk

@@ -45,6 +45,8 @@ Result<void> ThinDisk::write(Io& io, Range range, Iovec from, WriteFlags flags) 
   TRY(may_write());
   pool_.guest_began();
   ++counters_.writes;
+  ++writing_;
+  note_order(range);
   counters_.written_bytes += range.length;
   Result<void> result;
   for (uint64_t done = 0; done < range.length && result;) {
@@ -54,9 +56,43 @@ Result<void> ThinDisk::write(Io& io, Range range, Iovec from, WriteFlags flags) 
     result = write_piece(io, {range.at + done, piece}, slices, false);
     done += piece;
   }
+  --writing_;
   if (result && flags.fua) result = pool_.flush(io);
   pool_.guest_ended();
   return result;
+}
+
+// --- placement
+
+namespace {
+constexpr uint32_t mean_of(uint32_t mean, bool yes) {
+  return mean - mean / 64 + (yes ? 1000 / 64 : 0);
+}
+}  // namespace
+
+void ThinDisk::note_order(Range range) {
+  sequential_permille_ = mean_of(sequential_permille_, range.at == next_byte_);
+  next_byte_ = range.end();
+}
+
+// Whether the first of the grains just placed continues its neighbour below as it does above.
+void ThinDisk::note_place(const PageRef& leaf, uint64_t slot) {
+  if (slot == 0) return;
+  const GrainEntry before = format::grain_entry_of(leaf.word(slot - 1));
+  if (!before.is_data()) return;
+  const bool apart = before.grain + 1 != format::grain_entry_of(leaf.word(slot)).grain;
+  fragmentation_permille_ = mean_of(fragmentation_permille_, apart);
+}
+
+bool ThinDisk::appends() {
+  using policy::Placement;
+  const Placement::Choice choice =
+      placement_.look({.depth = writing_,
+                       .sequential_permille = sequential_permille_,
+                       .ready_blocks = pool_.blocks().fillable(),
+                       .fragmentation_permille = fragmentation_permille_});
+  if (placement_.reason() == Placement::Reason::space && tell_shortage_) tell_shortage_();
+  return choice == Placement::Choice::append;
 }
 
 Result<void> ThinDisk::write_piece(Io& io, Range range, Iovec from, bool keep_zeroes) {
@@ -137,7 +173,6 @@ Result<void> ThinDisk::write_grains(Io& io, uint64_t first, Iovec from, bool kee
     return all_zero(grain);
   };
   for (const Run& run : TRY(find(io, first, count))) {
-    const bool mine = run.where == Where::here;
     for (uint64_t at = run.first; at < run.first + run.count;) {
       const uint64_t begin = at;
       const bool zeroes = is_zero(at - first);
@@ -147,14 +182,29 @@ Result<void> ThinDisk::write_grains(Io& io, uint64_t first, Iovec from, bool kee
       const Iovec part(slices.data(), slices.size());
       if (zeroes) {
         TRY(unmap(io, begin, at - begin));
-      } else if (mine) {
-        TRY(write_in_place(io, run, begin, part));
       } else {
-        TRY(write_new(io, begin, at - begin, part));
+        TRY(write_run(io, run, begin, part));
       }
     }
   }
   return ok;
+}
+
+// Grains from `first` on, all of them in `run`.
+Result<void> ThinDisk::write_run(Io& io, const Run& run, uint64_t first, Iovec from) {
+  const uint64_t count = total_of(from) / kGrainBytes;
+  if (run.where != Where::here) return write_new(io, first, count, from);
+  if (appends()) {
+    const Result<void> appended = write_new(io, first, count, from);
+    if (appended || appended.error().code != Errc::no_space) return appended;
+    // Some of them may have a new place by now.
+    for (const Run& now : TRY(find(io, first, count))) {
+      const Slices part = cut(from, (now.first - first) * kGrainBytes, now.count * kGrainBytes);
+      TRY(write_in_place(io, now, now.first, part));
+    }
+    return ok;
+  }
+  return write_in_place(io, run, first, from);
 }
 
 Result<void> ThinDisk::write_in_place(Io& io, const Run& run, uint64_t first, Iovec from) {
@@ -238,9 +288,12 @@ Result<void> ThinDisk::publish(Io& io, uint64_t first, GrainRun& run) {
     }
     if (count == 0) continue;
     mark(at, count);
+    note_place(leaf, at % kLeafGrains);
     pool_.blocks().mark_used(block, {run.first, count}, layer_->family());
-    layer_->add_own_grains(static_cast<int64_t>(count) - static_cast<int64_t>(superseded.apply()));
-    counters_.first_touch_grains += count;
+    const uint64_t moved = superseded.apply();
+    layer_->add_own_grains(static_cast<int64_t>(count) - static_cast<int64_t>(moved));
+    counters_.first_touch_grains += count - moved;
+    counters_.appended_grains += moved;
     run.first += count;
     run.count -= count;
     at += count;

@@ -16,12 +16,21 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
+#include <string_view>
 
 namespace firn::policy {
 
 class Placement {
  public:
   enum class Mode : uint8_t { in_place, append, adaptive };
+  // As people write it: "in-place", "append", "adaptive". Nothing when it is none of them.
+  static std::optional<Mode> mode_of(std::string_view text) {
+    if (text == "in-place") return Mode::in_place;
+    if (text == "append") return Mode::append;
+    if (text == "adaptive") return Mode::adaptive;
+    return std::nullopt;
+  }
   enum class Choice : uint8_t { in_place, append };
   // What decided last.
   enum class Reason : uint8_t { mode, good, space, depth, sequential, fragmentation, cost };

@@ -56,7 +56,9 @@ void Blocks::count(const Summary& summary, int64_t by) {
 
 // Puts a free block where takers look for it.
 void Blocks::list(BlockNo block) {
-  if (summaries_[block].state == BlockState::raw) raw_.push_back(block);
+  if (summaries_[block].state == BlockState::raw) {
+    (summaries_[block].written ? written_ : raw_).push_back(block);
+  }
   if (summaries_[block].state == BlockState::ready) ready_.push_back(block);
 }
 
@@ -77,6 +79,7 @@ Result<void> Blocks::load(Io& io) {
       summary.state = static_cast<BlockState>(entry.state);
       summary.used = entry.used;
       summary.family = entry.family;
+      summary.written = summary.state == BlockState::allocated;
     }
     return ok;
   }));
@@ -125,9 +128,10 @@ Result<PageRef> Blocks::pin(Io& io, BlockNo block) {
 
 Result<BlockNo> Blocks::take_free(Io& io) {
   settle();
-  while (!ready_.empty()) {
-    const BlockNo block = ready_.front();
-    ready_.pop_front();
+  for (std::deque<BlockNo>* const list : {&written_, &ready_}) {
+    if (list->empty()) continue;
+    const BlockNo block = list->front();
+    list->pop_front();
     summaries_[block].taken = true;
     return block;
   }
@@ -242,23 +246,26 @@ Result<uint64_t> Blocks::trim(Io& io) {
   TRY(pages_.commit(io));
   settle();
   uint64_t trimmed = 0;
-  for (size_t left = raw_.size(); left > 0 && !raw_.empty();) {
-    // A part at a time: whoever needs a block meanwhile finds one.
-    std::vector<BlockNo> part;
-    while (part.size() < kTrimAtOnce && left > 0 && !raw_.empty()) {
-      part.push_back(raw_.front());
-      raw_.pop_front();
-      summaries_[part.back()].taken = true;
-      --left;
+  for (std::deque<BlockNo>* const list : {&raw_, &written_}) {
+    for (size_t left = list->size(); left > 0 && !list->empty();) {
+      // A part at a time: whoever needs a block meanwhile finds one.
+      std::vector<BlockNo> part;
+      while (part.size() < kTrimAtOnce && left > 0 && !list->empty()) {
+        part.push_back(list->front());
+        list->pop_front();
+        summaries_[part.back()].taken = true;
+        summaries_[part.back()].written = false;
+        --left;
+      }
+      std::ranges::sort(part);
+      const Result<void> punched = punch(io, part);
+      for (const BlockNo block : part) {
+        summaries_[block].taken = false;
+        raw_.push_back(block);
+      }
+      if (!punched) return punched.error();
+      trimmed += part.size();
     }
-    std::ranges::sort(part);
-    const Result<void> punched = punch(io, part);
-    for (const BlockNo block : part) {
-      summaries_[block].taken = false;
-      list(block);
-    }
-    if (!punched) return punched.error();
-    trimmed += part.size();
   }
   return trimmed;
 }
@@ -353,6 +360,7 @@ void Blocks::mark_used(const PageRef& page, GrainRun run, uint32_t family) {
     entry.generation = entry.generation + 1;
     summary.state = BlockState::allocated;
     summary.family = family;
+    summary.written = true;
   }
   for (uint64_t grain = run.first; grain < run.first + run.count; ++grain) {
     le64& word = entry.bitmap[grain % kBlockGrains / 64];

@@ -14,7 +14,9 @@
 //  S6  A block is free, or offered for its holes, only when nobody fills it and no carved grain of
 //      it is still on its way to being used: in memory the last writes of a full block look like
 //      holes.
-//  S5  A take formats only when no READY block is there, and then only the block it takes.
+//  S5  A take formats only when no READY block is there, nor one that was in use since the pool was
+//      opened or before: its bytes are written, and nobody relies on what they are (a grain is
+//      mapped after it was written as a whole). It formats only the block it takes.
 #pragma once
 
 #include <cstdint>
@@ -113,6 +115,8 @@ class Blocks {
   void settle();
 
   const BlockCounters& counters() const { return counters_; }
+  // Blocks that can be filled at once.
+  uint64_t fillable() const { return ready_.size() + written_.size(); }
   uint64_t blocks() const { return summaries_.size(); }
   // For the check: what memory believes.
   BlockState state_of(BlockNo block) const { return summaries_[block].state; }
@@ -125,6 +129,7 @@ class Blocks {
     BlockState state = BlockState::raw;
     bool taken = false;  // In somebody's hand: being formatted or filled for the first time.
     bool freeing = false;
+    bool written = false;  // Every byte of it is; never true of a block that was trimmed.
     uint16_t used = 0;
     uint16_t carved = 0;  // Handed out, not yet used.
     uint32_t family = 0;
@@ -153,7 +158,8 @@ class Blocks {
   File& data_;
   PageTree table_;
   std::vector<Summary> summaries_;
-  std::deque<BlockNo> raw_;  // Oldest first.
+  std::deque<BlockNo> raw_;      // Oldest first.
+  std::deque<BlockNo> written_;  // RAW as well, but `written`.
   std::deque<BlockNo> ready_;
   std::deque<Freed> freeing_;       // Ascending ids.
   std::deque<Freed> freed_grains_;  // Blocks with grains whose freeing is not durable yet.
