@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -28,6 +29,17 @@ Mode mode_of(std::string_view text) {
     if (text == kModes[i]) return static_cast<Mode>(i);
   }
   die(fmt::format("no mode '{}'; there are randread randwrite seqread seqwrite first-touch", text));
+}
+
+// Written by a signal's handler.
+volatile std::sig_atomic_t told_to_stop = 0;
+
+void stop_when_told() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { told_to_stop = 1; };
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGTERM, &action, nullptr);
+  ::sigaction(SIGINT, &action, nullptr);
 }
 
 }  // namespace
@@ -78,6 +90,10 @@ Arguments parse(int count, char** arguments) {
       workload.seed = size_of(value());
     } else if (name == "--bytes") {
       workload.bytes = size_of(value());
+    } else if (name == "--skip") {
+      workload.skip = size_of(value());
+    } else if (name == "--log") {
+      workload.log = value();
     } else {
       parsed.rest.push_back(name);
     }
@@ -94,7 +110,8 @@ Offsets::Offsets(const Workload& workload, uint64_t device_bytes)
       block_(workload.block),
       blocks_((workload.bytes == 0 ? device_bytes : std::min(workload.bytes, device_bytes)) /
               workload.block),
-      seed_(mixed(workload.seed)) {
+      seed_(mixed(workload.seed)),
+      issued_(workload.skip) {
   if (blocks_ == 0) die("the device is smaller than one block");
   bits_ = std::max(2U, static_cast<unsigned>(std::bit_width(blocks_ - 1)));
 }
@@ -170,11 +187,15 @@ Run::Run(const Workload& workload, uint64_t device_bytes)
       offsets_(workload, device_bytes),
       begin_(Clock::now()),
       end_(begin_ + std::chrono::duration_cast<Clock::duration>(
-                        std::chrono::duration<double>(workload.seconds))) {}
+                        std::chrono::duration<double>(workload.seconds))),
+      issued_(workload.skip) {
+  stop_when_told();
+}
 
 bool Run::over() {
   if (!stopped_) {
-    stopped_ = (workload_.count != 0 && issued_ >= workload_.count) || Clock::now() >= end_;
+    const bool all = workload_.count != 0 && issued_ - workload_.skip >= workload_.count;
+    stopped_ = all || told_to_stop != 0 || Clock::now() >= end_;
   }
   return stopped_;
 }
@@ -196,15 +217,29 @@ Run::Step Run::next() {
 
 void Run::completed(Step step, Clock::time_point issued, bool good) {
   if (!good) ++errors_;
+  const Clock::time_point now = Clock::now();
   if (step.kind == Step::Kind::flush) {
-    flushes_.add(Clock::now() - issued);
+    flushes_.add(now - issued);
     return;
   }
-  operations_.add(Clock::now() - issued);
+  operations_.add(now - issued);
+  if (!workload_.log.empty()) {
+    logged_.push_back({static_cast<uint64_t>(now.time_since_epoch().count()),
+                       static_cast<uint64_t>((now - issued).count())});
+  }
   if (workload_.flush_every != 0) ++since_flush_;
 }
 
+void Run::write_log() const {
+  if (workload_.log.empty()) return;
+  std::FILE* file = std::fopen(workload_.log.c_str(), "we");
+  if (file == nullptr) die("no log at " + workload_.log);
+  const size_t written = std::fwrite(logged_.data(), sizeof(Logged), logged_.size(), file);
+  if (std::fclose(file) != 0 || written != logged_.size()) die("no log at " + workload_.log);
+}
+
 int Run::report() const {
+  write_log();
   const double seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
   const auto operations = static_cast<double>(operations_.count());
   fmt::print(

@@ -33,13 +33,15 @@ struct Workload {
   uint64_t count = 0;        // ... this many operations; 0: time alone.
   uint64_t seed = 1;
   uint64_t bytes = 0;  // How much of the device is used; 0: all of it.
+  uint64_t skip = 0;   // Begin as if so many operations had been done: a run in several parts.
+  std::string log;     // A file for every operation: when it ended, how long it took.
   bool writes() const {
     return mode == Mode::randwrite || mode == Mode::seqwrite || mode == Mode::first_touch;
   }
 };
 
-// Takes --mode, --block, --depth, --flush-every, --seconds, --count, --seed, --bytes out of the
-// arguments and leaves the rest, in order. Ends the process with status 2 at a value that makes no
+// Takes --mode, --block, --depth, --flush-every, --seconds, --count, --seed, --bytes, --skip, --log
+// out of the arguments and leaves the rest, in order. Ends the process with status 2 at a value that makes no
 // sense.
 struct Arguments {
   Workload workload;
@@ -89,7 +91,8 @@ class Histogram {
   uint64_t max_ = 0;
 };
 
-// A run: decides what to issue next and when to stop; the generators issue and report back.
+// A run: decides what to issue next and when to stop; the generators issue and report back. SIGTERM
+// and SIGINT end it like the end of its time: what is in flight completes and is reported.
 class Run {
  public:
   struct Step {
@@ -107,6 +110,7 @@ class Run {
 
  private:
   bool over();
+  void write_log() const;
 
   Workload workload_;
   Offsets offsets_;
@@ -118,6 +122,11 @@ class Run {
   uint64_t since_flush_ = 0;
   uint64_t errors_ = 0;
   bool stopped_ = false;
+  struct Logged {
+    uint64_t ended_ns;  // Of CLOCK_MONOTONIC.
+    uint64_t taken_ns;
+  };
+  std::vector<Logged> logged_;
 };
 
 [[noreturn]] void die(const std::string& text);
