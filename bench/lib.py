@@ -11,6 +11,7 @@ import os
 import pathlib
 import platform
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -205,6 +206,7 @@ def parser_of(prog, description, quick):
 @contextlib.contextmanager
 def scratch(directory):
     """A directory of this run on the device that is measured; it goes, whatever happens."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     directory = directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
     place = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir=directory))

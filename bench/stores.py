@@ -3,7 +3,7 @@
 
 A store is one server process with one disk. start() makes the disk and serves it; snapshot() freezes it while it is
 served; delete() takes a snapshot out, `live` under its clients or with the tool that is made for the disk at rest, and
-says what that cost.
+says what that cost. The `window` in it is when that was, of CLOCK_MONOTONIC in nanoseconds.
 """
 import contextlib
 import json
@@ -14,6 +14,11 @@ import time
 
 from clients import Control, Nbd, Qmp
 from lib import Server, accepts, allocated, command, io_of, moved
+
+
+def until_now(begin):
+    end = time.monotonic_ns()
+    return {"window": (begin, end), "wall_s": (end - begin) / 1e9}
 
 
 def counted(*words):
@@ -55,6 +60,13 @@ class Store:
 
     def prepare(self, snapshot):
         """What may be done before a snapshot is asked for."""
+
+    def settle(self):
+        """Until nothing is made ready ahead any more."""
+
+    def formatted(self):
+        """Bytes written to make space ready, so far."""
+        return 0
 
     def data_written(self):
         """Guest data that the server itself counted as written to its devices, where it counts."""
@@ -102,25 +114,39 @@ class Firn(Store):
             return nbd.md5()
 
     def delete(self, name, live):
-        before, metrics = self.server.io(), self.control.metrics()
-        begin = time.monotonic()
+        before, metrics, used = self.server.io(), self.control.metrics(), self.used()
+        begin = time.monotonic_ns()
         layers = set(self.control.post(f"snapshots/{self.export}@{name}/delete")["layers"])
-        answered = time.monotonic()
+        answered = time.monotonic_ns()
         while jobs := [job for job in self.control.get("jobs") if job["layer"] in layers]:
             if jobs[0]["state"] == "failed":
                 raise RuntimeError(f"deleting a snapshot failed: {jobs[0]['error']}")
             time.sleep(0.002)
-        end = time.monotonic()
+        end = time.monotonic_ns()
         after = self.control.metrics()
         grown = lambda sample: after.get(sample, 0) - metrics.get(sample, 0)
         # With clients the server's input and output are theirs as well: only its own counters tell them apart.
-        return {"wall_s": end - begin, "answer_s": answered - begin, "work_s": grown("firn_job_work_seconds_total"),
+        return {"window": (begin, end), "wall_s": (end - begin) / 1e9, "answer_s": (answered - begin) / 1e9,
+                "work_s": grown("firn_job_work_seconds_total"),
                 "data_moved": sum(grown(f'firn_pool_data_{what}_bytes_total{{by="job"}}') for what in ("read", "written")),
-                "steps": grown("firn_job_steps_total"), **({} if live else moved(before, self.server.io()))}
+                "steps": grown("firn_job_steps_total"), "ended": grown('firn_jobs_ended_total{how="consolidated"}'),
+                **({} if live else {"freed_grains": used - self.used(), **moved(before, self.server.io())})}
 
     def space(self):
         info = self.control.get("pool")
         return info["allocated_bytes"] + info["metadata_pages"] * 4096
+
+    def formatted(self):
+        return sum(value for name, value in self.control.metrics().items()
+                   if name.startswith("firn_pool_formatted_bytes_total"))
+
+    def settle(self):
+        end, last = time.monotonic() + 120, -1
+        while last != (last := self.formatted()) and time.monotonic() < end:
+            time.sleep(1)
+
+    def used(self):
+        return self.control.get("pool")["used_bytes"]
 
     def metadata_bytes(self):
         return self.control.get("pool")["metadata_pages"] * 4096
@@ -224,12 +250,12 @@ class Overlay(Qcow):
         """The newest overlay goes into what lies below it."""
         assert self.images[-1] == self.image_of(name)
         if live:
-            begin = time.monotonic()
+            begin = time.monotonic_ns()
             self.qmp.ask("block-commit", job_id="commit", device=self.top(), base_node=f"n{self.made - 1}")
             self.qmp.wait("BLOCK_JOB_READY")
             self.qmp.ask("job-complete", id="commit")
             self.qmp.wait("BLOCK_JOB_COMPLETED")
-            cost = {"wall_s": time.monotonic() - begin}
+            cost = until_now(begin)
             self.qmp.ask("blockdev-del", node_name=self.top())
             self.made -= 1
             self.images.pop().unlink()
@@ -282,9 +308,9 @@ class Internal(Qcow):
 
     def delete(self, name, live):
         if live:
-            begin = time.monotonic()
+            begin = time.monotonic_ns()
             self.qmp.ask("blockdev-snapshot-delete-internal-sync", device=self.top(), name=name)
-            return {"wall_s": time.monotonic() - begin}
+            return until_now(begin)
         self.halt()
         cost = counted("qemu-img", "snapshot", "-q", "-d", name, self.images[0])
         self.serve()

@@ -41,8 +41,8 @@ struct Workload {
 };
 
 // Takes --mode, --block, --depth, --flush-every, --seconds, --count, --seed, --bytes, --skip, --log
-// out of the arguments and leaves the rest, in order. Ends the process with status 2 at a value that makes no
-// sense.
+// out of the arguments and leaves the rest, in order. Ends the process with status 2 at a value
+// that makes no sense.
 struct Arguments {
   Workload workload;
   std::vector<std::string_view> rest;
