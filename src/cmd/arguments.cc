@@ -65,6 +65,17 @@ CLI::Validator port_validator() {
       "");
 }
 
+CLI::Validator mode_validator() {
+  return CLI::Validator(
+      [](std::string& text) {
+        const bool good = !text.empty() && text.size() <= 4 &&
+                          text.find_first_not_of("01234567") == std::string::npos;
+        return good ? std::string()
+                    : "\"" + wire::printable(text) + "\" is no octal mode like 0660";
+      },
+      "");
+}
+
 class Parser {
  public:
   explicit Parser(Arguments& into) : into_(into) { build(); }
@@ -86,7 +97,8 @@ class Parser {
   int complain(const std::string& text);
 
   Arguments& into_;
-  CLI::App app_{"Thin disks for virtual machines, served over NBD from a pool.", "firn"};
+  CLI::App app_{"Thin disks for virtual machines, served over vhost-user and NBD from a pool.",
+                "firn"};
   CLI::App* disk_ = nullptr;
   std::string verb_;                // "pool create", for complaints
   std::string pool_operand_;        // DIR of pool and serve
@@ -95,7 +107,7 @@ class Parser {
   std::string tls_ = "allowed";
   std::string level_ = "info";
   std::string log_format_ = "text";
-  std::string vhost_user_;
+  std::string vhost_mode_ = "0660";
   std::string tier_;
   bool stdio_ = false;
 };
@@ -192,14 +204,7 @@ void Parser::build_serve() {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   serve->add_option("--nbd-mode", mode_, "Permissions of the Unix sockets of --nbd (default 0660)")
       ->type_name("MODE")
-      ->check(CLI::Validator(
-          [](std::string& text) {
-            const bool good = !text.empty() && text.size() <= 4 &&
-                              text.find_first_not_of("01234567") == std::string::npos;
-            return good ? std::string()
-                        : "\"" + wire::printable(text) + "\" is no octal mode like 0660";
-          },
-          ""));
+      ->check(mode_validator());
   serve
       ->add_option("--http", daemon.http,
                    "Answer GET /metrics, /healthz and the reading part of the API here")
@@ -220,8 +225,19 @@ void Parser::build_serve() {
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
   serve->add_option("--log-format", log_format_, "text or json (default text)")
       ->check(CLI::IsMember({"text", "json"}));
-  serve->add_option("--vhost-user-dir", vhost_user_, "vhost-user sockets; not in this version")
-      ->group("");
+  serve
+      ->add_option("--vhost-user-dir", daemon.vhost.directory,
+                   "A vhost-user-blk socket DIR/DISK.sock for each disk")
+      ->type_name("DIR");
+  serve
+      ->add_option("--vhost-user-mode", vhost_mode_,
+                   "Permissions of the vhost-user sockets (default 0660)")
+      ->type_name("MODE")
+      ->check(mode_validator());
+  serve
+      ->add_option("--vhost-user-owner", daemon.vhost.owner,
+                   "Whose the vhost-user sockets are (default: who runs this)")
+      ->type_name("USER:GROUP");
 }
 
 CLI::App* Parser::disk_verb(const char* name, const char* about, Command command,
@@ -301,13 +317,11 @@ int Parser::parse(int argc, char** argv) {
     return app_.exit(error) == 0 ? 0 : kUsage;
   }
   if (!take_settings()) return complain("settings are given as key=value");
-  if (!vhost_user_.empty()) {
-    return complain("--vhost-user-dir is not in this version, which serves NBD only; leave it out");
-  }
   if (!tier_.empty()) return complain("--tier is not in this version; leave it out");
   if (!need_pool()) return complain("which pool? Give --pool DIR, or set FIRN_POOL");
   into_.daemon.directory = into_.pool;
   into_.daemon.nbd_mode = static_cast<uint32_t>(std::stoul(mode_, nullptr, 8));
+  into_.daemon.vhost.mode = static_cast<uint32_t>(std::stoul(vhost_mode_, nullptr, 8));
   into_.daemon.tls_required = tls_ == "required";
   const bool has_tls = !into_.daemon.tls_certificates.empty() || !into_.daemon.tls_psk.empty();
   if (into_.daemon.tls_required && !has_tls) {

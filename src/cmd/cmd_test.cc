@@ -99,6 +99,12 @@ TEST(Arguments, the_contract_parses) {
   EXPECT_EQ(serve.arguments->daemon.nbd.size(), 2u);
   EXPECT_EQ(serve.arguments->daemon.nbd_mode, 0666u);
   EXPECT_EQ(serve.arguments->daemon.pool.cache_bytes, uint64_t{32} << 20);
+  const Parsed vhost = parse({"serve", "/p", "--vhost-user-dir", "/v", "--vhost-user-mode", "0600",
+                              "--vhost-user-owner", "root:kvm"});
+  ASSERT_TRUE(vhost.arguments);
+  EXPECT_EQ(vhost.arguments->daemon.vhost.directory, "/v");
+  EXPECT_EQ(vhost.arguments->daemon.vhost.mode, 0600u);
+  EXPECT_EQ(vhost.arguments->daemon.vhost.owner, "root:kvm");
   EXPECT_TRUE(parse({"--pool", "/p", "nbd", "a", "--stdio"}).arguments);
   EXPECT_EQ(parse({"disk", "import", "--help"}).status, 0);
   EXPECT_EQ(parse({"--version"}).status, 0);
@@ -118,7 +124,7 @@ TEST(Arguments, usage_is_status_2) {
       {"serve", "/p", "--http", "9090"},
       {"serve", "/p", "--nbd-mode", "0999"},
       {"serve", "/p", "--tls", "required"},
-      {"serve", "/p", "--vhost-user-dir", "/v"},
+      {"serve", "/p", "--vhost-user-dir", "/v", "--vhost-user-mode", "rw"},
       {"disk", "set", "a", "novalue", "--pool", "/p"},
       {"disk", "import", "a", "f", "--format", "iso", "--pool", "/p"},
       {"nbd", "a", "--pool", "/p"},

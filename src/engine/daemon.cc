@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Notes on the design. Two NBD servers: `local_` for Unix sockets, which file permissions guard,
-// and `remote_` for TCP, with TLS as configured. Two HTTP servers: the control socket, which may
+// and `remote_` for TCP, with TLS as configured. One directory of vhost-user sockets, looked at
+// again after whatever may have changed a disk. Two HTTP servers: the control socket, which may
 // change things, and the web port, which only looks.
 //
 // Order of the end: no new requests of the control plane; NBD drains; one-off exports end; the
@@ -62,6 +63,7 @@ class Daemon {
  private:
   Result<void> start_nbd();
   Result<void> start_tls(serve::NbdServer::Settings& remote);
+  Result<void> start_vhost();
   Result<void> start_control();
   Result<void> listen_nbd(const std::string& address, uint32_t mode);
   void adopt_nbd(std::unique_ptr<Socket> socket);
@@ -83,6 +85,7 @@ class Daemon {
   std::unique_ptr<serve::TlsContext> tls_;
   std::unique_ptr<serve::NbdServer> local_;
   std::unique_ptr<serve::NbdServer> remote_;
+  std::unique_ptr<VhostDisks> vhost_;  // When wanted.
   std::unique_ptr<HttpServer> control_;
   std::unique_ptr<HttpServer> web_;
   std::list<std::unique_ptr<LoneExport>> lone_;
@@ -100,6 +103,7 @@ Result<void> Daemon::start() {
   remove_stale_sockets(settings_.directory);
   exports_ = std::make_unique<DiskExports>(engine_->disks());
   TRY(start_nbd());
+  TRY(start_vhost());
   TRY(start_control());
   announce();
   return ok;
@@ -161,6 +165,13 @@ void Daemon::adopt_nbd(std::unique_ptr<Socket> socket) {
       port == 0 ? std::string("unix:systemd") : fmt::format("tcp:systemd:{}", port);
   listeners_.push_back(name);
   (port == 0 ? local_ : remote_)->listen(std::move(socket), name);
+}
+
+Result<void> Daemon::start_vhost() {
+  if (settings_.vhost.directory.empty()) return ok;
+  vhost_ = TRY(VhostDisks::begin(io_, *exports_, log_, settings_.vhost));
+  others_.push_back("vhost-user " + settings_.vhost.directory);
+  return ok;
 }
 
 Result<void> Daemon::start_control() {
@@ -235,7 +246,9 @@ Result<std::string> Daemon::answer_api(Io& io, const wire::ControlRequest& reque
                 settings_.directory);
   }
   if (request.verb == wire::ControlVerb::disk_socket) return open_lone(io, request.name);
-  return engine_->answer(io, request, service());
+  Result<std::string> answer = engine_->answer(io, request, service());
+  if (vhost_ != nullptr && !stopping_ && !wire::only_looks(request.verb)) vhost_->refresh();
+  return answer;
 }
 
 Result<std::string> Daemon::open_lone(Io& io, const std::string& disk) {
@@ -262,7 +275,13 @@ void Daemon::keep_lone(Io& io, std::list<std::unique_ptr<LoneExport>>::iterator 
 }
 
 Service Daemon::service() const {
-  return {listeners_, local_->counters().connections + remote_->counters().connections};
+  uint64_t connections = local_->counters().connections + remote_->counters().connections;
+  if (vhost_ != nullptr) {
+    for (const auto& [disk, counters] : vhost_->server().counters()) {
+      connections += counters.connections;
+    }
+  }
+  return {listeners_, connections};
 }
 
 std::string Daemon::metrics() const {
@@ -272,6 +291,7 @@ std::string Daemon::metrics() const {
   add_disks(text, engine_->disks().list());
   const NbdMetrics servers[] = {{"unix", local_.get()}, {"tcp", remote_.get()}};
   add_nbd(text, servers);
+  if (vhost_ != nullptr) add_vhost(text, vhost_->server());
   add_io(text, io_.counters());
   text.family("firn_http_requests_total", MetricType::counter,
               "Requests answered by the control plane.");
@@ -302,11 +322,13 @@ Result<void> Daemon::stop() {
   tell_systemd("STOPPING=1\nSTATUS=Answering what is in flight");
   if (control_ != nullptr) control_->stop(io_);
   if (web_ != nullptr) web_->stop(io_);
+  if (vhost_ != nullptr) vhost_->end(kDrain);
   if (local_ != nullptr) local_->drain(kDrain);
   if (remote_ != nullptr) remote_->drain(kDrain);
   group_.wait();
   if (engine_ == nullptr) return ok;
   for (const std::string& path : paths_) ::unlink(path.c_str());
+  vhost_.reset();
   local_.reset();
   remote_.reset();
   return engine_->close(io_);

@@ -8,6 +8,7 @@
 
 #include "base/result.h"
 #include "engine/log.h"
+#include "engine/vhost_disks.h"
 #include "io/fiber_io.h"
 #include "store/pool.h"
 
@@ -17,6 +18,7 @@ struct DaemonSettings {
   std::string directory;
   std::vector<std::string> nbd;  // "unix:PATH", "tcp:HOST:PORT"; DIR/nbd.sock is always there too.
   uint32_t nbd_mode = 0660;      // Of the Unix sockets in `nbd`.
+  VhostSettings vhost;
   std::string http;              // "HOST:PORT", or empty.
   std::string tls_certificates;  // A directory with ca-cert.pem, server-cert.pem, server-key.pem.
   std::string tls_psk;           // A file of USER:HEXKEY lines.

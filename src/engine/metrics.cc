@@ -242,6 +242,66 @@ void add_nbd(MetricsText& text, Servers servers) {
               "Connections that use the disk now.", &Export::connections);
 }
 
+namespace {
+
+using Disks = std::map<std::string, serve::VhostCounters, std::less<>>;
+
+void each_disk(MetricsText& text, const Disks& disks, std::string_view name, MetricType type,
+               std::string_view help, uint64_t serve::VhostCounters::*member) {
+  text.family(name, type, help);
+  for (const auto& [disk, counters] : disks) text.sample({{"disk", disk}}, counters.*member);
+}
+
+void each_op(MetricsText& text, const Disks& disks, std::string_view name, std::string_view help,
+             std::array<uint64_t, serve::kVhostOps> serve::VhostCounters::*member) {
+  constexpr std::array<std::string_view, serve::kVhostOps> kVhostNames{
+      "read", "write", "flush", "get_id", "discard", "write_zeroes", "unknown"};
+  text.family(name, MetricType::counter, help);
+  for (const auto& [disk, counters] : disks) {
+    for (size_t i = 0; i < kVhostNames.size(); ++i) {
+      const uint64_t value = (counters.*member)[i];
+      if (value != 0) text.sample({{"disk", disk}, {"op", kVhostNames[i]}}, value);
+    }
+  }
+}
+
+}  // namespace
+
+void add_vhost(MetricsText& text, const serve::VhostServer& server) {
+  using enum MetricType;
+  using Counters = serve::VhostCounters;
+  const Disks& disks = server.counters();
+  each_disk(text, disks, "firn_vhost_connections", gauge,
+            "vhost-user front ends that use the disk now.", &Counters::connections);
+  each_disk(text, disks, "firn_vhost_connections_total", counter, "vhost-user front ends accepted.",
+            &Counters::connections_total);
+  each_disk(text, disks, "firn_vhost_connections_refused_total", counter,
+            "Front ends refused because the disk had one.", &Counters::connections_refused);
+  each_disk(text, disks, "firn_vhost_protocol_errors_total", counter,
+            "Front ends dropped, and rings broken, for what they said.",
+            &Counters::protocol_errors);
+  each_op(text, disks, "firn_vhost_requests_total", "Requests of guests by kind.",
+          &Counters::requests);
+  each_op(text, disks, "firn_vhost_errors_total", "Requests of guests answered with an error.",
+          &Counters::errors);
+  each_disk(text, disks, "firn_vhost_read_bytes_total", counter, "Bytes that guests read.",
+            &Counters::bytes_read);
+  each_disk(text, disks, "firn_vhost_written_bytes_total", counter, "Bytes that guests wrote.",
+            &Counters::bytes_written);
+  each_disk(text, disks, "firn_vhost_requests_in_flight", gauge, "Requests being worked on.",
+            &Counters::in_flight);
+  each_disk(text, disks, "firn_vhost_kicks_total", counter, "Signals that guests gave.",
+            &Counters::kicks);
+  each_disk(text, disks, "firn_vhost_polls_total", counter,
+            "Batches of requests found without a signal.", &Counters::polls);
+  each_disk(text, disks, "firn_vhost_calls_total", counter, "Signals given to guests.",
+            &Counters::calls);
+  each_disk(text, disks, "firn_vhost_calls_spared_total", counter,
+            "Batches of answers for which the guest wanted no signal.", &Counters::calls_spared);
+  each_disk(text, disks, "firn_vhost_resubmitted_total", counter,
+            "Requests in flight taken over from a server that died.", &Counters::resubmitted);
+}
+
 void add_io(MetricsText& text, const FiberIoCounters& counters) {
   using enum MetricType;
   text.one("firn_io_turns_total", counter, "Turns of the shard.", counters.turns);

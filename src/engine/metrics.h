@@ -22,6 +22,7 @@
 #include "disk/disks.h"
 #include "io/fiber_io.h"
 #include "serve/nbd_server.h"
+#include "serve/vhost_server.h"
 #include "store/pool.h"
 
 namespace firn::engine {
@@ -56,6 +57,7 @@ struct NbdMetrics {
   const serve::NbdServer* server = nullptr;
 };
 void add_nbd(MetricsText& text, std::span<const NbdMetrics> servers);
+void add_vhost(MetricsText& text, const serve::VhostServer& server);
 void add_io(MetricsText& text, const FiberIoCounters& counters);
 // What the kernel counts for this process: CPU seconds, resident bytes, open descriptors.
 void add_process(MetricsText& text);

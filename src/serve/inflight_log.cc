@@ -74,11 +74,17 @@ std::byte* SplitLog::entry(size_t head) const {
   return room_.data() + kSplitHead + kSplitEntry * head;
 }
 
+bool SplitLog::is_begun() const { return exists() && serve::is_begun(room_, size_); }
+
+void SplitLog::end() {
+  if (exists()) put<uint16_t>(room_.data() + kVersionAt, 0);
+}
+
 std::vector<uint16_t> SplitLog::recover(uint16_t used_index) {
   std::vector<uint16_t> left;
   if (!exists()) return left;
   std::byte* const head = room_.data();
-  if (!is_begun(room_, size_)) {
+  if (!is_begun()) {
     begin_room(room_, size_, bytes(size_));
     put<uint16_t>(head + kSplitUsedAt, used_index);
     put<uint16_t>(head + kVersionAt, kVersion);
@@ -137,6 +143,10 @@ std::byte* PackedLog::entry(size_t index) const {
 }
 
 bool PackedLog::is_begun() const { return exists() && serve::is_begun(room_, size_); }
+
+void PackedLog::end() {
+  if (exists()) put<uint16_t>(room_.data() + kVersionAt, 0);
+}
 
 void PackedLog::store_place(size_t at_index, size_t at_wrap, Place place) {
   put<uint16_t>(room_.data() + at_index, place.index);

@@ -26,6 +26,9 @@ class SplitLog {
   // An empty `room`: every call does nothing.
   SplitLog(Bytes room, uint16_t size) : room_(room), size_(size) {}
   bool exists() const { return !room_.empty(); }
+  // Whether a predecessor died over it: who stopped in order has ended it.
+  bool is_begun() const;
+  void end();
 
   // What a predecessor left, in order, given the used ring's index. Begins the log when it is new.
   std::vector<uint16_t> recover(uint16_t used_index);
@@ -58,8 +61,9 @@ class PackedLog {
   static size_t bytes(uint16_t size);
   PackedLog(Bytes room, uint16_t size);
   bool exists() const { return !room_.empty(); }
-  // Whether somebody has used it; if not, begin() starts it at `used`.
+  // Whether a predecessor died over it; if not, begin() starts it at `used`.
   bool is_begun() const;
+  void end();
   void begin(Place used);
   // Whether the ring's entry at old_used() was published decides which state holds.
   Place old_used() const;

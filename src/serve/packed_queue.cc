@@ -38,6 +38,7 @@ class PackedQueue final : public Virtqueue {
   bool arm() override;
   void disarm() override;
   uint32_t base() const override { return number_of(next_) | (uint32_t{number_of(used_)} << 16); }
+  void end_log() override { log_.end(); }
   Result<void> locate() override;
 
  private:
@@ -118,6 +119,7 @@ void PackedQueue::take_over() {
       held_ = static_cast<uint16_t>(held_ + count);
     }
     std::reverse(left_.begin(), left_.end());
+    recovered_ = left_.size();
     return;
   }
   log_.begin(used_);

@@ -32,6 +32,7 @@ class SplitQueue final : public Virtqueue {
   bool arm() override;
   void disarm() override;
   uint32_t base() const override { return next_; }
+  void end_log() override { log_.end(); }
   Result<void> locate() override;
 
  private:
@@ -73,11 +74,13 @@ Result<void> SplitQueue::locate() {
 
 void SplitQueue::take_over() {
   used_ = published_ = considered_ = load_acquire<uint16_t>(used_ring_ + virtio::kRingIndex);
+  const bool resumed = log_.is_begun();
   left_ = log_.recover(used_);
   // The log is newer than the base that the front end remembers.
-  if (log_.exists()) next_ = static_cast<uint16_t>(used_ + left_.size());
+  if (resumed) next_ = static_cast<uint16_t>(used_ + left_.size());
   for (const uint16_t head : left_) busy_[head] = true;
   std::reverse(left_.begin(), left_.end());
+  recovered_ = left_.size();
 }
 
 Took SplitQueue::take(Chain& into) {

@@ -43,6 +43,7 @@ void VhostQueue::set_call(std::unique_ptr<Event> event) {
 Result<void> VhostQueue::start() {
   CHECK(!is_running() && has_kick());
   ring_ = TRY(Virtqueue::make(memory_, shape));
+  counters_.resubmitted += ring_->recovered();
   slots_ = std::make_unique<Request[]>(shape.size);
   free_ = nullptr;
   for (uint32_t i = shape.size; i-- > 0;) {
@@ -81,9 +82,9 @@ void VhostQueue::resume() {
   wake_up();
 }
 
-void VhostQueue::stop(bool publish) {
+void VhostQueue::stop(Stop how) {
   if (!is_running()) return;
-  publishing_ = publish;
+  publishing_ = how != Stop::abandoned;
   pause();
   stopping_ = true;
   wake_up();
@@ -92,6 +93,7 @@ void VhostQueue::stop(bool publish) {
   running_.reset();
   set_watched(false);
   shape.base = ring_->base();
+  if (how == Stop::told) ring_->end_log();
   ring_.reset();
   slots_.reset();
   kick_.reset();

@@ -52,9 +52,12 @@ class VhostQueue final : private Poller {
   void pause();
   // After the memory may have changed. A ring that cannot be found any more is broken.
   void resume();
-  // Ends what runs, and forgets the kick; shape.base says where a successor goes on. With `publish`
-  // off what ends is not given back: the front end has turned away, and will say it all again.
-  void stop(bool publish = true);
+  // Why a queue stops: the front end is told shape.base, and says it to whoever serves next; the
+  // connection ends, and the log says it; it ends without a log, so that what is still in flight is
+  // not given back: the front end will say it all again.
+  enum class Stop : uint8_t { told, logged, abandoned };
+  // Ends what runs, and forgets the kick.
+  void stop(Stop how);
 
  private:
   struct Request {

@@ -59,7 +59,7 @@ Result<void> VhostSession::get_memory_slots(Message& message) {
 Result<void> VhostSession::set_owner(Message&) { return ok; }
 
 Result<void> VhostSession::reset(Message&) {
-  stop_all(true);
+  stop_all(VhostQueue::Stop::told);
   for (const auto& each : queues_) each->enabled = false;
   return ok;
 }
@@ -237,12 +237,12 @@ Result<void> VhostSession::start_if_ready(uint32_t index) {
 Result<void> VhostSession::get_base(Message& message) {
   const vhost::VringState state = TRY(vhost::decode_state(message.payload));
   VhostQueue& target = *TRY(queue(state.index, false));
-  target.stop();
+  target.stop(VhostQueue::Stop::told);
   return reply(message, vhost::encode(vhost::VringState{state.index, target.shape.base}));
 }
 
-void VhostSession::stop_all(bool publish) {
-  for (const auto& each : queues_) each->stop(publish);
+void VhostSession::stop_all(VhostQueue::Stop how) {
+  for (const auto& each : queues_) each->stop(how);
 }
 
 // --- requests in flight
@@ -285,7 +285,9 @@ Result<void> VhostSession::give_inflight(Message& message) {
   recalled_ = true;  // A new log: whoever it is that begins here, begins with us.
   keep();
   const int passed = fd.get();
-  return reply(message, vhost::encode(shape), std::span<const int>(&passed, 1));
+  const auto described = vhost::encode(shape);
+  return reply(message, View(described).first(message.payload.size()),
+               std::span<const int>(&passed, 1));
 }
 
 Result<void> VhostSession::take_inflight(Message& message) {

@@ -47,6 +47,7 @@ void VhostSession::run() {
     } else if (lost_) {
       why = "its memory was taken away";
     } else if (!there || !obeyed) {
+      why = "it was dropped";
       ++counters_.protocol_errors;
       log_.line(Severity::warning, "front end dropped", name_,
                 text_of(there ? obeyed.error() : there.error()));
@@ -58,7 +59,8 @@ void VhostSession::run() {
   if (backend_ != nullptr) io_.shutdown(*backend_);
   // Without a log, a front end that lives on will say everything again from the used index that it
   // saw: what ends from now on must not move that.
-  stop_all(draining_ || inflight_ != nullptr);
+  const bool may_publish = draining_ || inflight_ != nullptr;
+  stop_all(may_publish ? VhostQueue::Stop::logged : VhostQueue::Stop::abandoned);
   group_.wait();
   memory_.clear();
   inflight_.reset();

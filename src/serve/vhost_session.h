@@ -100,7 +100,7 @@ class VhostSession final : private VhostQueue::Owner {
   Result<VhostQueue*> queue(uint32_t index, bool stopped);
   void enable(VhostQueue& queue, bool enabled);
   Result<void> start_if_ready(uint32_t index);
-  void stop_all(bool publish);
+  void stop_all(VhostQueue::Stop how);
   void pause_all();
   void resume_all();
   Bytes log_of(uint32_t index, uint32_t size) const;

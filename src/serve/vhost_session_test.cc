@@ -440,6 +440,72 @@ TEST(Vhost, a_ring_that_is_disabled_waits) {
   });
 }
 
+// The server dies at a moment that the seed chooses, as the guest's memory sees it: what was not
+// answered then is answered by the successor, each once, and nothing is answered twice.
+struct Dying {
+  Raw guest;
+  Raw log;
+  static Dying now(TestGuest& guest, const SharedMap& log) {
+    return {raw_of(guest.map->bytes()), raw_of(log.bytes())};
+  }
+  void restore(TestGuest& into, const SharedMap& map) const {
+    std::copy(guest.begin(), guest.end(), into.map->data());
+    std::copy(log.begin(), log.end(), map.data());
+  }
+};
+
+TEST_P(EachRing, requests_in_flight_outlive_the_server) {
+  for (uint64_t seed = 1; seed <= 40; ++seed) {
+    VhostWorld world(16 * kMiB, {.remember = false});
+    TestGuest guest(shape(16));
+    world.simulate(seed, [&] {
+      Prng prng(seed);
+      auto front = std::make_unique<TestFront>(world, guest);
+      front->set_up();
+      const auto log = SharedMap::make(guest.inflight, 0, guest.inflight_shape.bytes, "log").take();
+      for (int i = 0; i < 20; ++i) EXPECT_EQ(front->write(8, pattern(512, 2)), BlkStatus::good);
+      uint16_t begun = 0;
+      while (begun < 5 && front->begin(0, begun, BlkType::out, 100 + begun, 512)) ++begun;
+      if (prng.one_in(2)) world.device->hold();
+      front->publish(0);
+      for (uint64_t i = prng.below(12); i > 0; --i) world.io().yield();
+      const Dying dying = Dying::now(guest, *log);
+      world.device->let_go(world.io());
+      world.restart_server();
+      dying.restore(guest, *log);
+      front = std::make_unique<TestFront>(world, guest);
+      front->set_up();
+      std::vector<bool> answered(begun);
+      for (uint16_t i = 0; i < begun; ++i) {
+        const auto slot = front->finish(0);
+        ASSERT_TRUE(slot && *slot < begun && !answered[*slot]) << "seed " << seed;
+        answered[*slot] = true;
+        EXPECT_EQ(front->status(*slot), BlkStatus::good);
+      }
+      EXPECT_FALSE(guest.rings[0]->take()) << "seed " << seed;
+      for (int i = 0; i < 40; ++i) EXPECT_EQ(front->write(8, pattern(512, 3)), BlkStatus::good);
+      front->stop_ring(0);
+      front->hang_up();
+    });
+    if (testing::Test::HasFailure()) return;
+  }
+}
+
+TEST_P(EachRing, a_log_that_was_ended_says_nothing) {
+  VhostWorld world;
+  TestGuest guest(shape(8));
+  world.run([&] {
+    for (int round = 0; round < 3; ++round) {
+      TestFront front(world, guest);
+      front.set_up();
+      for (int i = 0; i < 7; ++i) EXPECT_EQ(front.write(8, pattern(512, 1)), BlkStatus::good);
+      front.stop_ring(0);
+      front.hang_up();
+      world.restart_server();
+    }
+  });
+}
+
 // P7: what a front end may get wrong ends its own session, with a line that says so; the next one
 // is served.
 void expect_dropped(const char* words, const std::function<void(TestFront&, TestGuest&)>& say) {

@@ -76,9 +76,12 @@ class Virtqueue {
   virtual void disarm() = 0;
   // Where a successor would go on when nothing is in flight.
   virtual uint32_t base() const = 0;
+  // The guest's side has been told the base: the log has nothing to say to a successor.
+  virtual void end_log() = 0;
   // The table of memory has changed: finds its places again. Nothing may be in flight.
   virtual Result<void> locate() = 0;
-  // How many chains a successor's log would hold: taken and not published.
+  // How many chains a predecessor left in flight.
+  size_t recovered() const { return recovered_; }
   const std::string& why() const { return why_; }
 
   static size_t log_bytes(bool packed, uint16_t size);
@@ -98,6 +101,7 @@ class Virtqueue {
   const GuestMemory& memory_;
   QueueShape shape_;
   std::string why_;
+  size_t recovered_ = 0;
   std::vector<bool> busy_ = std::vector<bool>(shape_.size);
 };
 

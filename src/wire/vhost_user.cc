@@ -57,8 +57,9 @@ struct InflightLayout {
   le64 offset;
   le16 queues;
   le16 queue_size;
+  le32 padding;
 };
-static_assert(OnDisk<InflightLayout, kInflightBytes>);
+static_assert(OnDisk<InflightLayout, kInflightPadded>);
 
 template <class Layout>
 std::array<std::byte, sizeof(Layout)> bytes_in(const Layout& layout) {
@@ -237,8 +238,11 @@ Result<Config> decode_config(View payload) {
 }
 
 Result<Inflight> decode_inflight(View payload) {
-  TRY(want(payload, kInflightBytes, "description of memory for requests in flight"));
-  const auto layout = load<InflightLayout>(payload);
+  if (payload.size() != kInflightBytes) {
+    TRY(want(payload, kInflightPadded, "description of memory for requests in flight"));
+  }
+  InflightLayout layout;
+  std::memcpy(&layout, payload.data(), payload.size());
   const Inflight inflight{layout.bytes, layout.offset, layout.queues, layout.queue_size};
   if (!Range{inflight.offset, inflight.bytes}.within(INT64_MAX) ||
       inflight.queue_size > kQueueSizeMax) {
@@ -269,9 +273,9 @@ std::array<std::byte, kMemorySlotBytes> encode(const Region& region) {
   return bytes_in(SlotLayout{0, layout_of(region)});
 }
 
-std::array<std::byte, kInflightBytes> encode(const Inflight& inflight) {
+std::array<std::byte, kInflightPadded> encode(const Inflight& inflight) {
   return bytes_in(
-      InflightLayout{inflight.bytes, inflight.offset, inflight.queues, inflight.queue_size});
+      InflightLayout{inflight.bytes, inflight.offset, inflight.queues, inflight.queue_size, 0});
 }
 
 size_t encode(const MemoryTable& table, Bytes room) {

@@ -145,7 +145,8 @@ inline constexpr size_t kNumberBytes = 8;
 inline constexpr size_t kStateBytes = 8;
 inline constexpr size_t kAddressBytes = 40;
 inline constexpr size_t kConfigHeadBytes = 12;
-inline constexpr size_t kInflightBytes = 20;
+inline constexpr size_t kInflightBytes = 20;   // By the protocol ...
+inline constexpr size_t kInflightPadded = 24;  // ... and as QEMU has it, whose compiler pads it.
 inline constexpr size_t kMemorySlotBytes = 8 + kRegionBytes;
 
 Result<uint64_t> decode_number(View payload);
@@ -155,14 +156,14 @@ Result<VringDescriptor> decode_descriptor(View payload);
 Result<MemoryTable> decode_memory_table(View payload);
 Result<Region> decode_memory_slot(View payload);
 Result<Config> decode_config(View payload);
-Result<Inflight> decode_inflight(View payload);
+Result<Inflight> decode_inflight(View payload);  // Either size; the answer must have the same.
 
 std::array<std::byte, kNumberBytes> encode_number(uint64_t number);
 std::array<std::byte, kStateBytes> encode(const VringState& state);
 std::array<std::byte, kAddressBytes> encode(const VringAddress& address);
 std::array<std::byte, kNumberBytes> encode(const VringDescriptor& descriptor);
 std::array<std::byte, kMemorySlotBytes> encode(const Region& region);
-std::array<std::byte, kInflightBytes> encode(const Inflight& inflight);
+std::array<std::byte, kInflightPadded> encode(const Inflight& inflight);  // Cut to kInflightBytes.
 // Into `room`, which is large enough; how many bytes.
 size_t encode(const MemoryTable& table, Bytes room);
 size_t encode(const Config& config, Bytes room);

@@ -74,7 +74,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     case 3:
       if (const auto region = decode_memory_slot(input)) believe(*region);
-      if (const auto inflight = decode_inflight(input)) same(encode(*inflight), input);
+      if (const auto inflight = decode_inflight(input)) {
+        same(View(encode(*inflight)).first(kInflightBytes), input.first(kInflightBytes));
+      }
       break;
     default:
       rings(input);

@@ -100,6 +100,9 @@ TEST(VhostUser, config_and_inflight) {
   const auto inflight = decode_inflight(encode(Inflight{8192, 0, 4, 128}));
   ASSERT_TRUE(inflight);
   EXPECT_EQ(inflight->queue_size, 128u);
+  const auto padded = encode(Inflight{8192, 0, 4, 128});
+  EXPECT_TRUE(decode_inflight(View(padded).first(kInflightBytes)));
+  EXPECT_FALSE(decode_inflight(View(padded).first(kInflightBytes + 1)));
   EXPECT_FALSE(decode_inflight(encode(Inflight{UINT64_MAX, 1, 4, 128})));
   EXPECT_FALSE(decode_inflight(encode(Inflight{8192, 0, 4, 65535})));
 }
