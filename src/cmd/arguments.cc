@@ -92,6 +92,7 @@ class Parser {
   void build_serve();
   void build_disk();
   void build_transfers();
+  void build_changes();
   bool take_settings();
   bool need_pool();
   int complain(const std::string& text);
@@ -150,6 +151,7 @@ void Parser::build() {
   build_serve();
   build_disk();
   build_transfers();
+  build_changes();
 }
 
 void Parser::build_pool() {
@@ -289,6 +291,37 @@ void Parser::build_transfers() {
                    "What FILE shall be (default: by its suffix, else raw)")
       ->check(CLI::IsMember({"raw", "qcow2", "vmdk", "sesparse"}));
   export_->add_flag("--force", into_.force, "Replace FILE when it is there");
+}
+
+void Parser::build_changes() {
+  CLI::App* changes =
+      app_.add_subcommand("changes", "Ask what changed on a disk, for incremental backups");
+  changes->require_subcommand(1);
+  changes->fallthrough();
+  const auto of_disk = [&](const char* name, const char* about, Command command) {
+    CLI::App* app = verb(changes, name, about, command);
+    app->add_option("DISK", into_.name, "The disk")->required();
+    return app;
+  };
+  const auto with_app = [this](CLI::App* app) {
+    app->add_option("--app", into_.app, "Who backs up")->required()->type_name("APP");
+    return app;
+  };
+  CLI::App* begin = with_app(
+      of_disk("begin", "Begin a backup: prints the change id to remember", Command::changes_begin));
+  begin->add_option("--snapshot", into_.snapshot, "Make this snapshot in the same moment")
+      ->type_name("SNAP");
+  CLI::App* list =
+      of_disk("list", "List what changed since: OFFSET LENGTH, in bytes", Command::changes_list);
+  list->add_option("--since", into_.since, "What begin has printed")
+      ->required()
+      ->type_name("CHANGE-ID");
+  list->add_option("--offset", into_.offset, "Begin here")->type_name("BYTES");
+  list->add_option("--limit", into_.limit, "At most so many extents (default: all)")
+      ->type_name("N");
+  of_disk("apps", "List the applications that back the disk up", Command::changes_apps);
+  with_app(of_disk("end", "Forget an application", Command::changes_end));
+  of_disk("off", "Track no changes any more, and forget all", Command::changes_off);
 }
 
 int Parser::complain(const std::string& text) {

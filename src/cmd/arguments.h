@@ -32,6 +32,11 @@ enum class Command : uint8_t {
   disk_import,
   disk_export,
   nbd,
+  changes_begin,
+  changes_list,
+  changes_apps,
+  changes_end,
+  changes_off,
 };
 
 struct Arguments {
@@ -39,11 +44,13 @@ struct Arguments {
   std::string pool;  // The directory.
   bool json = false;
 
-  std::string name;    // The disk.
-  std::string to;      // rename
-  std::string file;    // import, export
-  std::string format;  // import, export; empty: find out
-  uint64_t bytes = 0;  // --size
+  std::string name;                  // The disk.
+  std::string to;                    // rename
+  std::string file;                  // import, export
+  std::string format;                // import, export; empty: find out
+  uint64_t bytes = 0;                // --size
+  std::string app, snapshot, since;  // changes
+  uint64_t offset = 0, limit = 0;    // changes list
   bool repair = false;
   bool force = false;              // export: replace FILE
   bool follow_references = false;  // import: let the image refer to files elsewhere

@@ -14,6 +14,7 @@ inline constexpr int kFailed = 1;
 
 Result<int> run_pool_command(FiberIo& io, const Arguments& arguments);
 Result<int> run_disk_command(FiberIo& io, const Arguments& arguments);
+Result<int> run_changes_command(FiberIo& io, const Arguments& arguments);
 Result<int> run_import(FiberIo& io, const Arguments& arguments);
 Result<int> run_export(FiberIo& io, const Arguments& arguments);
 Result<int> run_serve(FiberIo& io, const Arguments& arguments);

@@ -33,6 +33,11 @@ ControlVerb verb_of(Command command) {
     case Command::pool_grow:
     case Command::serve:
     case Command::nbd:
+    case Command::changes_begin:
+    case Command::changes_list:
+    case Command::changes_apps:
+    case Command::changes_end:
+    case Command::changes_off:
       break;
   }
   return ControlVerb::disk_list;

@@ -24,6 +24,12 @@ Result<int> run(FiberIo& io, const Arguments& arguments) {
       return run_serve(io, arguments);
     case Command::nbd:
       return run_nbd(io, arguments);
+    case Command::changes_begin:
+    case Command::changes_list:
+    case Command::changes_apps:
+    case Command::changes_end:
+    case Command::changes_off:
+      return run_changes_command(io, arguments);
     case Command::disk_create:
     case Command::disk_list:
     case Command::disk_info:

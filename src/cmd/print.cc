@@ -100,6 +100,29 @@ std::string indented(std::string_view json) {
   return document.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
 }
 
+std::string text_of_changes(std::string_view json) {
+  std::string lines;
+  const Json document = parsed(json);
+  const Json* const extents = member(document, "extents");
+  if (extents == nullptr || !extents->is_array()) return lines;
+  for (const Json& extent : *extents) {
+    lines += fmt::format("{} {}\n", number(extent, "offset"), number(extent, "length"));
+  }
+  return lines;
+}
+
+std::string table_of_applications(std::string_view json) {
+  std::vector<Row> rows{{"APP", "BEGAN", "CURRENT", "CHANGE-ID"}};
+  const Json apps = parsed(json);
+  if (apps.is_array()) {
+    for (const Json& app : apps) {
+      rows.push_back(
+          {text(app, "name"), text(app, "began"), text(app, "current"), text(app, "change_id")});
+    }
+  }
+  return table(rows, {false, false, false, false});
+}
+
 std::string table_of_disks(std::string_view json) {
   std::vector<Row> rows{{"NAME", "SIZE", "MAPPED", "ATTACHED", "SETTINGS"}};
   const Json disks = parsed(json);

@@ -14,6 +14,8 @@ namespace firn::cmd {
 std::string indented(std::string_view json);
 
 std::string table_of_disks(std::string_view json);
+std::string text_of_changes(std::string_view json);  // "OFFSET LENGTH" lines: for scripts.
+std::string table_of_applications(std::string_view json);
 std::string text_of_disk(std::string_view json);
 std::string text_of_pool(std::string_view json);
 std::string text_of_check(std::string_view json);

@@ -117,6 +117,42 @@ std::string answer_disks(const std::vector<disk::DiskInfo>& infos) {
   return document(json);
 }
 
+namespace {
+Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
+}  // namespace
+
+std::string answer_begun(const disk::BegunInfo& info) {
+  return document({{"change_id", info.change_id},
+                   {"previous", text_or_null(info.previous)},
+                   {"snapshot", text_or_null(info.snapshot)}});
+}
+
+std::string answer_changes(const disk::ChangeList& list) {
+  Json extents = Json::array();
+  for (const Range& run : list.extents) {
+    extents.push_back(Json{{"offset", run.at}, {"length", run.length}});
+  }
+  return document({{"since", list.since},
+                   {"now", list.now},
+                   {"block_bytes", list.block_bytes},
+                   {"disk_bytes", list.disk_bytes},
+                   {"changed_bytes", list.bytes},
+                   {"next_offset", list.next_offset == 0 ? Json() : Json(list.next_offset)},
+                   {"extents", std::move(extents)}});
+}
+
+std::string answer_applications(const std::vector<disk::ApplicationInfo>& infos) {
+  Json json = Json::array();
+  for (const disk::ApplicationInfo& info : infos) {
+    json.push_back(Json{{"name", info.name},
+                        {"change_id", info.change_id},
+                        {"previous", text_or_null(info.previous)},
+                        {"began", text_of_time(info.began_ns)},
+                        {"current", info.current}});
+  }
+  return document(json);
+}
+
 std::string answer_socket(const std::string& path) { return document(Json{{"socket", path}}); }
 
 }  // namespace firn::engine

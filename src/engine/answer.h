@@ -23,6 +23,9 @@ std::string answer_pool(const store::PoolInfo& info, const Service& service);
 std::string answer_check(const disk::CheckReport& report);
 std::string answer_disk(const disk::DiskInfo& info);
 std::string answer_disks(const std::vector<disk::DiskInfo>& infos);
+std::string answer_begun(const disk::BegunInfo& info);
+std::string answer_changes(const disk::ChangeList& list);
+std::string answer_applications(const std::vector<disk::ApplicationInfo>& infos);
 std::string answer_socket(const std::string& path);
 inline std::string answer_nothing() { return "{}"; }
 

@@ -289,6 +289,7 @@ std::string Daemon::metrics() const {
   add_build(text);
   add_pool(text, engine_->pool().info());
   add_disks(text, engine_->disks().list());
+  add_tracking(text, engine_->disks().tracking().tracked());
   const NbdMetrics servers[] = {{"unix", local_.get()}, {"tcp", remote_.get()}};
   add_nbd(text, servers);
   if (vhost_ != nullptr) add_vhost(text, vhost_->server());

@@ -74,9 +74,12 @@ Result<std::unique_ptr<Engine>> Engine::open(Io& io, const std::string& director
 }
 
 Result<void> Engine::close(Io& io) {
+  const Result<void> rested = disks_->close(io);
   disks_.reset();
   const std::unique_ptr<store::Pool> pool = std::move(pool_);
-  return pool->close(io);
+  const Result<void> closed = pool->close(io);
+  if (!closed) return closed.error();  // It knows why.
+  return rested.has_value() ? Result<void>() : Result<void>(rested.error());
 }
 
 Result<std::string> Engine::disk(std::string_view name) const {
@@ -126,6 +129,28 @@ Result<std::string> Engine::change(Io& io, const ControlRequest& request) {
   return answer_nothing();
 }
 
+Result<std::string> Engine::changes(Io& io, const ControlRequest& request) {
+  disk::Tracking& tracking = disks_->tracking();
+  if (request.verb == ControlVerb::changes_begin) {
+    return answer_begun(TRY(tracking.begin(io, request.name, request.app, request.snapshot)));
+  }
+  if (request.verb == ControlVerb::changes_list) {
+    const uint64_t limit = request.limit == 0 ? disk::kChangeExtentsMax : request.limit;
+    return answer_changes(
+        TRY(tracking.list(io, request.name, request.since, request.offset, limit)));
+  }
+  if (request.verb == ControlVerb::changes_apps) {
+    return answer_applications(TRY(tracking.applications(io, request.name)));
+  }
+  if (request.verb == ControlVerb::changes_end) {
+    TRY(tracking.end(io, request.name, request.app));
+    return answer_nothing();
+  }
+  CHECK(request.verb == ControlVerb::changes_off);
+  TRY(tracking.off(io, request.name));
+  return answer_nothing();
+}
+
 Result<std::string> Engine::answer(Io& io, const ControlRequest& request, const Service& service) {
   switch (request.verb) {
     case ControlVerb::pool_info:
@@ -150,6 +175,12 @@ Result<std::string> Engine::answer(Io& io, const ControlRequest& request, const 
     case ControlVerb::disk_delete:
     case ControlVerb::disk_flush:
       return change(io, request);
+    case ControlVerb::changes_begin:
+    case ControlVerb::changes_list:
+    case ControlVerb::changes_apps:
+    case ControlVerb::changes_end:
+    case ControlVerb::changes_off:
+      return changes(io, request);
     case ControlVerb::disk_socket:
       break;
   }

@@ -48,6 +48,7 @@ class Engine {
   Result<std::string> create(Io& io, const wire::ControlRequest& request);
   Result<std::string> set(Io& io, const wire::ControlRequest& request);
   Result<std::string> change(Io& io, const wire::ControlRequest& request);
+  Result<std::string> changes(Io& io, const wire::ControlRequest& request);
   Result<std::string> disk(std::string_view name) const;
 
   std::unique_ptr<store::Pool> pool_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/exports.h"
 
+#include "disk/changes.h"
 #include "engine/engine.h"
 #include "engine/settings.h"
 #include "wire/text.h"
@@ -8,12 +9,50 @@
 namespace firn::engine {
 namespace {
 
+// "qemu:dirty-bitmap:APP": 1 where blocks changed for the application, 0 elsewhere.
+class ChangesContext final : public serve::MetaContext {
+ public:
+  ChangesContext(const disk::Tracking::NamedView& view)
+      : MetaContext("qemu:dirty-bitmap:" + view.application), view_(view.view) {}
+
+  Result<void> status(Io& io, Range range, serve::StatusSink& sink) override {
+    class Both final : public disk::ChangeSink {  // The runs between the dirty ones, too.
+     public:
+      Both(serve::StatusSink& to, uint64_t at) : to_(to), at_(at) {}
+      bool add(Range dirty) override {
+        const bool more = clean_until(dirty.at) && to_.add(dirty.length, 1);
+        at_ = dirty.end();
+        enough_ = !more;
+        return more;
+      }
+      bool clean_until(uint64_t end) {
+        return enough_ ? false : end == at_ || to_.add(end - at_, 0);
+      }
+
+     private:
+      serve::StatusSink& to_;
+      uint64_t at_;
+      bool enough_ = false;
+    };
+    Both both(sink, range.at);
+    TRY(view_->changed(io, range, both));
+    both.clean_until(range.end());
+    return ok;
+  }
+
+ private:
+  std::shared_ptr<disk::ChangeView> view_;
+};
+
 Result<serve::Export> attach(Io& io, disk::Disks& disks, const disk::DiskInfo& info) {
   serve::Export made;
   made.name = info.name;
   made.description = text_setting(info.settings, "description");
   made.device = TRY(disks.attach(io, info.name));
   made.read_only = flag_setting(info.settings, "read-only") || made.device->geometry().read_only;
+  for (const auto& view : TRY(disks.tracking().views(io, info.name))) {
+    made.contexts.push_back(std::make_shared<ChangesContext>(view));
+  }
   return made;
 }
 
@@ -32,8 +71,10 @@ Error no_such_export(std::string_view name) {
 }  // namespace
 
 Result<serve::Export> DiskExports::find(Io& io, std::string_view name) {
-  const disk::DiskInfo info = TRY(disks_.info(name));
+  const size_t at = name.find('@');
+  disk::DiskInfo info = TRY(disks_.info(name.substr(0, at)));
   if (!is_offered(info)) return no_such_export(name);
+  info.name = name;  // DISK@SNAP is offered as DISK is.
   return attach(io, disks_, info);
 }
 

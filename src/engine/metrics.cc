@@ -165,6 +165,40 @@ void add_disks(MetricsText& text, const std::vector<disk::DiskInfo>& disks) {
        [](const disk::DiskInfo& info) { return info.attached; });
 }
 
+void add_tracking(MetricsText& text, const std::vector<disk::TrackingInfo>& disks) {
+  using enum MetricType;
+  const auto each = [&](std::string_view name, MetricType type, std::string_view help, auto value) {
+    text.family(name, type, help);
+    for (const disk::TrackingInfo& info : disks) {
+      text.sample({{"disk", info.disk}}, uint64_t{value(info)});
+    }
+  };
+  using Info = disk::TrackingInfo;
+  each("firn_changes_tracked", gauge, "1 while changes of the disk are tracked.",
+       [](const Info& info) { return info.active ? uint64_t{1} : uint64_t{0}; });
+  each("firn_changes_memory_bytes", gauge, "Memory that the tracking takes.",
+       [](const Info& info) { return info.memory_bytes; });
+  each("firn_changes_applications", gauge, "Applications that back the disk up.",
+       [](const Info& info) { return info.applications; });
+  each("firn_changes_events_total", counter, "Events: begun backups and snapshots.",
+       [](const Info& info) { return info.events; });
+  each("firn_changes_flushes_total", counter, "Flushes of the bitmap to the log.",
+       [](const Info& info) { return info.flushes; });
+  each("firn_changes_marks_total", counter, "Writes and discards that were marked.",
+       [](const Info& info) { return info.marks; });
+  each("firn_changes_intent_misses_total", counter,
+       "Writes that waited for a commit because their region had no intent.",
+       [](const Info& info) { return info.intent_misses; });
+  each("firn_changes_log_pages_total", counter, "Pages of the log written.",
+       [](const Info& info) { return info.log_pages; });
+  each("firn_changes_recovered_bytes", gauge,
+       "Bytes that count as changed because the last stop was a crash.",
+       [](const Info& info) { return info.recovered_bytes; });
+  each("firn_changes_lost_log_pages_total", counter,
+       "Pages of the log that could not be read: their blocks count as changed.",
+       [](const Info& info) { return info.lost_log_pages; });
+}
+
 namespace {
 
 constexpr std::array<std::string_view, wire::nbd::kCommands + 1> kOps{

@@ -50,6 +50,8 @@ class MetricsText {
 
 void add_build(MetricsText& text);
 void add_pool(MetricsText& text, const store::PoolInfo& info);
+// Of the disks that are open.
+void add_tracking(MetricsText& text, const std::vector<disk::TrackingInfo>& disks);
 void add_disks(MetricsText& text, const std::vector<disk::DiskInfo>& disks);
 // The NBD servers, by the transport of their listeners.
 struct NbdMetrics {

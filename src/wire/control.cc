@@ -20,7 +20,19 @@ using Json = nlohmann::json;
 constexpr std::string_view kRoot = "/api/v1/";
 constexpr int kDepthMax = 4;
 
-enum Member : uint8_t { kNone = 0, kSize = 1, kTo = 2, kRepair = 4, kSettings = 8, kName = 16 };
+enum Member : uint16_t {
+  kNone = 0,
+  kSize = 1,
+  kTo = 2,
+  kRepair = 4,
+  kSettings = 8,
+  kName = 16,
+  kApp = 32,
+  kSnapshot = 64,
+  kSince = 128,
+  kOffset = 256,
+  kLimit = 512,
+};
 
 struct Row {
   ControlVerb verb;
@@ -28,10 +40,10 @@ struct Row {
   std::string_view noun;    // "pool" or "disks".
   bool named;               // Whether a disk's name follows.
   std::string_view action;  // The last step of the path, or "".
-  uint8_t members;          // What the body may hold ...
-  uint8_t required;         // ... and what it must.
+  uint16_t members;         // What the body may hold ...
+  uint16_t required;        // ... and what it must.
 };
-constexpr std::array<Row, 12> kRows{{
+constexpr std::array<Row, 17> kRows{{
     {ControlVerb::pool_info, "GET", "pool", false, "", kNone, kNone},
     {ControlVerb::pool_grow, "POST", "pool", false, "grow", kSize, kSize},
     {ControlVerb::pool_check, "POST", "pool", false, "check", kRepair, kNone},
@@ -45,6 +57,12 @@ constexpr std::array<Row, 12> kRows{{
     {ControlVerb::disk_set, "POST", "disks", true, "set", kSettings, kSettings},
     {ControlVerb::disk_flush, "POST", "disks", true, "flush", kNone, kNone},
     {ControlVerb::disk_socket, "POST", "disks", true, "socket", kNone, kNone},
+    {ControlVerb::changes_begin, "POST", "disks", true, "changes-begin", kApp | kSnapshot, kApp},
+    {ControlVerb::changes_list, "POST", "disks", true, "changes", kSince | kOffset | kLimit,
+     kSince},
+    {ControlVerb::changes_apps, "GET", "disks", true, "applications", kNone, kNone},
+    {ControlVerb::changes_end, "POST", "disks", true, "changes-end", kApp, kApp},
+    {ControlVerb::changes_off, "POST", "disks", true, "changes-off", kNone, kNone},
 }};
 
 const Row& row_of(ControlVerb verb) {
@@ -130,7 +148,29 @@ Result<void> take_name(std::string_view member, const Json& value, std::string& 
   return check_disk_name(into);
 }
 
+Result<void> take_number(std::string_view member, const Json& value, uint64_t& into) {
+  if (!value.is_number_unsigned())
+    return fail(Errc::invalid, "member \"{}\": give a number", member);
+  into = value.get<uint64_t>();
+  return ok;
+}
+
+// A change id; disk/ knows what one is.
+Result<void> take_since(const Json& value, ControlRequest& request) {
+  constexpr size_t kIdBytesMax = 128;
+  if (!value.is_string() || value.get_ref<const std::string&>().size() > kIdBytesMax) {
+    return fail(Errc::invalid, "member \"since\": give a change id");
+  }
+  request.since = value.get_ref<const std::string&>();
+  return ok;
+}
+
 Member member_of(std::string_view key) {
+  if (key == "app") return kApp;
+  if (key == "snapshot") return kSnapshot;
+  if (key == "since") return kSince;
+  if (key == "offset") return kOffset;
+  if (key == "limit") return kLimit;
   if (key == "size") return kSize;
   if (key == "to") return kTo;
   if (key == "repair") return kRepair;
@@ -153,13 +193,25 @@ Result<void> take_member(Member member, const Json& value, ControlRequest& reque
       if (!value.is_boolean()) return fail(Errc::invalid, "member \"repair\": give true or false");
       request.repair = value.get<bool>();
       return ok;
+    case kApp:
+      return take_name("app", value, request.app);
+    case kSnapshot:
+      return take_name("snapshot", value, request.snapshot);
+    case kSince:
+      return take_since(value, request);
+    case kOffset:
+      return take_number("offset", value, request.offset);
+    case kLimit:
+      return take_number("limit", value, request.limit);
     case kNone:
       break;
   }
   return ok;
 }
 
-std::string_view name_of_member(uint8_t members) {
+std::string_view name_of_member(uint16_t members) {
+  if ((members & kApp) != 0) return "app";
+  if ((members & kSince) != 0) return "since";
   if ((members & kName) != 0) return "name";
   if ((members & kSize) != 0) return "size";
   if ((members & kTo) != 0) return "to";
@@ -177,7 +229,7 @@ Json parse_bounded(std::string_view body, bool& too_deep) {
 }
 
 Result<void> take_body(const Row& row, std::string_view body, ControlRequest& request) {
-  uint8_t seen = 0;
+  uint16_t seen = 0;
   if (!body.empty()) {
     bool too_deep = false;
     const Json json = parse_bounded(body, too_deep);
@@ -190,10 +242,10 @@ Result<void> take_body(const Row& row, std::string_view body, ControlRequest& re
         return fail(Errc::invalid, "member \"{}\" is not known here", printable(key));
       }
       TRY(take_member(member, value, request));
-      seen = static_cast<uint8_t>(seen | member);
+      seen = static_cast<uint16_t>(seen | member);
     }
   }
-  const auto missing = static_cast<uint8_t>(row.required & ~seen);
+  const auto missing = static_cast<uint16_t>(row.required & ~seen);
   if (missing != 0) return fail(Errc::invalid, "member \"{}\" is missing", name_of_member(missing));
   return ok;
 }
@@ -235,6 +287,13 @@ ControlCall encode_control(const ControlRequest& request) {
   if ((row.members & kSize) != 0) body["size"] = request.bytes;
   if ((row.members & kTo) != 0) body["to"] = request.to;
   if ((row.members & kRepair) != 0) body["repair"] = request.repair;
+  if ((row.members & kApp) != 0) body["app"] = request.app;
+  if ((row.members & kSnapshot) != 0 && !request.snapshot.empty()) {
+    body["snapshot"] = request.snapshot;
+  }
+  if ((row.members & kSince) != 0) body["since"] = request.since;
+  if ((row.members & kOffset) != 0) body["offset"] = request.offset;
+  if ((row.members & kLimit) != 0) body["limit"] = request.limit;
   if ((row.members & kSettings) != 0) {
     Json settings = Json::object();
     for (const auto& [key, value] : request.settings) settings[key] = value;

@@ -39,6 +39,11 @@ enum class ControlVerb : uint8_t {
   disk_set = 10,
   disk_flush = 11,   // What was written to the disk before is durable afterwards.
   disk_socket = 12,  // A socket that serves this disk alone, once; see `firn nbd`.
+  changes_begin = 40,
+  changes_list = 41,
+  changes_apps = 42,
+  changes_end = 43,
+  changes_off = 44,
 };
 
 struct ControlRequest {
@@ -49,6 +54,12 @@ struct ControlRequest {
   bool repair = false;  // pool_check.
   // disk_set, disk_create. Sorted by key, each key once. An empty value restores the default.
   std::vector<std::pair<std::string, std::string>> settings{};
+  // Change tracking.
+  std::string app{};       // changes_begin, changes_end.
+  std::string snapshot{};  // changes_begin; empty: none.
+  std::string since{};     // changes_list: a change id.
+  uint64_t offset = 0;     // changes_list: where to begin, in bytes.
+  uint64_t limit = 0;      // changes_list: extents; 0: as many as there may be.
   bool operator==(const ControlRequest&) const = default;
 };
 
