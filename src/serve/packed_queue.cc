@@ -43,8 +43,7 @@ class PackedQueue final : public Virtqueue {
 
  private:
   static Place place_of(uint32_t number) {
-    return {static_cast<uint16_t>(number & ~virtio::kWrapBit & 0xffff),
-            (number & virtio::kWrapBit) != 0};
+    return {static_cast<uint16_t>(number & 0x7fff), (number & virtio::kWrapBit) != 0};
   }
   static uint16_t number_of(Place place) {
     return static_cast<uint16_t>(place.index | (place.wrap ? virtio::kWrapBit : 0));

@@ -113,7 +113,6 @@ class SplitDriver final : public DriverRing {
       for (size_t i = 0; i < parts.size(); ++i) {
         const bool more = i + 1 < parts.size();
         put(slot(free_), parts[i], flags_of(parts[i], more), more ? next_[free_] : uint16_t{0});
-        last_ = free_;
         free_ = next_[free_];
       }
     }
@@ -188,7 +187,6 @@ class SplitDriver final : public DriverRing {
   std::vector<uint16_t> next_;
   std::vector<Token> tokens_;
   uint16_t free_ = 0;
-  uint16_t last_ = 0;
   uint16_t held_ = 0;
   uint16_t offered_ = 0;
   uint16_t published_ = 0;
