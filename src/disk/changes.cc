@@ -268,7 +268,7 @@ Result<void> ChangeTracker::make_durable(Io& io, Span regions) {
   while (active_ && !durable_.all(regions.first, regions.end)) {
     Span run = regions;
     if (!set_.all(regions.first, regions.end)) {
-      const uint64_t reach = reach_.miss();
+      const uint64_t reach = reach_.miss(set_.size());
       run = {round_down(regions.first, reach), std::min(round_up(regions.end, reach), set_.size())};
       TRY(set_intents(io, run));
     }

@@ -6,8 +6,10 @@
 //      after a crash, too. What is told may be more, never less.
 //  K2  A block is marked when its write has completed, before it is acknowledged; a write that
 //      changed nothing leaves no mark.
-//  K3  Before anything changes what the guest reads in a region, the region's intent bit is durable.
-//      It must be: an overwrite in place goes to the medium when the medium likes, before any flush,
+//  K3  Before anything changes what the guest reads in a region, the region's intent bit is
+//      durable.
+//      It must be: an overwrite in place goes to the medium when the medium likes, before any
+//      flush,
 //      and a crash forgets the bitmap in memory. New grains and discards take part in the rule,
 //      although the next commit carries both their map and their intent: what a reader saw of them
 //      before the crash is taken back by it, and that is a change, too.
@@ -21,7 +23,8 @@
 //      live bitmap, bitmap being written, log.
 //
 // The price: a write whose region has its bit costs two bitmap tests and a bitmap set. One that
-// misses waits for a commit (policy::IntentReach keeps those rare). The log is written at events and
+// misses waits for a commit (policy::IntentReach keeps those rare). The log is written at events
+// and
 // at flushes only.
 #pragma once
 
@@ -91,7 +94,8 @@ class ChangeTracker {
   // The log is lost or means another content (revert, off): on disk the state is INVALID. Answers
   // are refused until activate() and begin() have made a new branch.
   void invalidate();
-  // After activate(): a new branch whose enabling event, 1, is every block of `disk` that holds data.
+  // After activate(): a new branch whose enabling event, 1, is every block of `disk` that holds
+  // data.
   Result<void> begin(Io& io, BlockDevice& disk);
   // After invalidate(): gives all pages back; the record is the caller's to clear.
   Result<void> free_pages(Io& io);

@@ -4,7 +4,8 @@
 //
 //  Y1  A disk that is open and has a record of change tracking has its tracker, before anybody can
 //      write to it.
-//  Y2  Order of locks: the catalog's `changing_`, the tracker's turn, fence, gate, range, admission.
+//  Y2  Order of locks: the catalog's `changing_`, the tracker's turn, fence, gate, range,
+//      admission.
 #pragma once
 
 #include <map>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Change tracking of real disks: what every kind of change marks, snapshots as events, applications,
+// Change tracking of real disks: what every kind of change marks, snapshots as events,
+// applications,
 // restarts and kills. Lists are compared with the bytes themselves.
 #include "disk/tracking.h"
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 
 #include "base/time.h"
@@ -21,9 +22,11 @@ class IntentReach {
   static constexpr uint64_t kThin = 1024 * 1024;  // more halve it.
 
   void hit() { ++hits_; }
-  // The run for this miss, a power of two; the caller aligns it.
-  uint64_t miss() {
-    if (hits_ < kThick && missed_) reach_ = std::min(reach_ * 2, kMost);
+  // The run for this miss, a power of two; the caller aligns it. At most 1/64 of the disk's
+  // regions: on a small disk a crash shall not make everything count as changed.
+  uint64_t miss(uint64_t regions) {
+    const uint64_t most = std::min(kMost, std::bit_floor(std::max<uint64_t>(regions / 64, 1)));
+    if (hits_ < kThick && missed_) reach_ = std::min(reach_ * 2, most);
     if (hits_ > kThin) reach_ = std::max<uint64_t>(reach_ / 2, 1);
     missed_ = true;
     hits_ = 0;

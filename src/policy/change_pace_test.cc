@@ -12,15 +12,22 @@ using std::chrono::seconds;
 
 TEST(IntentReach, grows_while_misses_come_thick_and_shrinks_when_they_are_rare) {
   IntentReach reach;
-  EXPECT_EQ(reach.miss(), 1U) << "the first miss says nothing";
+  EXPECT_EQ(reach.miss(1 << 20), 1U) << "the first miss says nothing";
   for (uint64_t expected = 2; expected <= IntentReach::kMost; expected *= 2) {
-    EXPECT_EQ(reach.miss(), expected);
+    EXPECT_EQ(reach.miss(1 << 20), expected);
   }
-  EXPECT_EQ(reach.miss(), IntentReach::kMost);
+  EXPECT_EQ(reach.miss(1 << 20), IntentReach::kMost);
   for (uint64_t i = 0; i < IntentReach::kThick; ++i) reach.hit();
-  EXPECT_EQ(reach.miss(), IntentReach::kMost) << "neither thick nor thin";
+  EXPECT_EQ(reach.miss(1 << 20), IntentReach::kMost) << "neither thick nor thin";
   for (uint64_t i = 0; i <= IntentReach::kThin; ++i) reach.hit();
-  EXPECT_EQ(reach.miss(), IntentReach::kMost / 2);
+  EXPECT_EQ(reach.miss(1 << 20), IntentReach::kMost / 2);
+}
+
+TEST(IntentReach, a_small_disk_is_not_taken_whole) {
+  IntentReach reach;
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(reach.miss(64), 1U);
+  IntentReach larger;
+  for (int i = 0; i < 20; ++i) EXPECT_LE(larger.miss(1000), 8U);
 }
 
 // Random writes over N regions: how many of them had to wait for a commit.
@@ -37,7 +44,7 @@ TEST(IntentReach, random_writes_over_a_terabyte_cost_a_few_hundred_commits) {
       continue;
     }
     ++misses;
-    const uint64_t run = reach.miss();
+    const uint64_t run = reach.miss(kRegions);
     const uint64_t first = region / run * run;
     for (uint64_t i = first; i < first + run; ++i) set[i] = true;
   }
