@@ -7,15 +7,14 @@
 //  K2  A block is marked when its write has completed, before it is acknowledged; a write that
 //      changed nothing leaves no mark.
 //  K3  Before anything changes what the guest reads in a region, the region's intent bit is
-//      durable.
-//      It must be: an overwrite in place goes to the medium when the medium likes, before any
-//      flush,
-//      and a crash forgets the bitmap in memory. New grains and discards take part in the rule,
+//      durable. It must be: an overwrite in place goes to the medium when the medium likes, before
+//      any flush, and a crash forgets the bitmap in memory. New grains and discards take part in the rule,
 //      although the next commit carries both their map and their intent: what a reader saw of them
 //      before the crash is taken back by it, and that is a change, too.
 //  K4  An intent bit is cleared only when no write in its region is in flight, and every mark there
 //      is in the log, in the same commit or an earlier one.
-//  K5  Intent bits are set only while the state on disk is OPEN; CLEAN says that there is none.
+//  K5  Intent bits are set only while the state on disk is OPEN (INVALID while tracking begins);
+//      CLEAN says that there is none.
 //  K6  The counter goes up once for each event, in the caller's atom: the snapshot of an event and
 //      its counter become durable together. All data written before is durable by then (W2), so
 //      that no crash can take back what an event has told.
@@ -23,9 +22,8 @@
 //      live bitmap, bitmap being written, log.
 //
 // The price: a write whose region has its bit costs two bitmap tests and a bitmap set. One that
-// misses waits for a commit (policy::IntentReach keeps those rare). The log is written at events
-// and
-// at flushes only.
+// misses waits for a commit (policy::IntentReach keeps those rare). The log is written at
+// events and at flushes only.
 #pragma once
 
 #include <array>
