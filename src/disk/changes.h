@@ -8,9 +8,9 @@
 //      changed nothing leaves no mark.
 //  K3  Before anything changes what the guest reads in a region, the region's intent bit is
 //      durable. It must be: an overwrite in place goes to the medium when the medium likes, before
-//      any flush, and a crash forgets the bitmap in memory. New grains and discards take part in the rule,
-//      although the next commit carries both their map and their intent: what a reader saw of them
-//      before the crash is taken back by it, and that is a change, too.
+//      any flush, and a crash forgets the bitmap in memory. New grains and discards take part in
+//      the rule, although the next commit carries both their map and their intent: what a reader
+//      saw of them before the crash is taken back by it, and that is a change, too.
 //  K4  An intent bit is cleared only when no write in its region is in flight, and every mark there
 //      is in the log, in the same commit or an earlier one.
 //  K5  Intent bits are set only while the state on disk is OPEN (INVALID while tracking begins);
