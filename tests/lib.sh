@@ -102,6 +102,13 @@ pool_is_clean() {
   "$firn" pool check "$pool" >"$tmp/check" 2>&1 || fail "pool check: $(cat "$tmp/check")"
 }
 
+# f COMMAND...: firn on the pool of the test.
+f() { "$firn" --pool "$pool" "$@"; }
+# metric 'NAME{LABELS}': its value now, 0 when there is no such sample.
+metric() {
+  curl -fsS --unix-socket "$pool/firn.sock" http://firn/metrics | awk -v name="$1" '$1 == name {value = $2} END {print value + 0}'
+}
+used_bytes() { "$firn" pool info "$pool" --json | jq .used_bytes; }
 mapped_bytes() { "$firn" --pool "$pool" disk info "$1" --json | jq .mapped_bytes; }
 has_data() { [[ $(mapped_bytes "$1") -gt 0 ]]; }
 make_disk() { "$firn" --pool "$pool" disk create "$1" --size "$2" >/dev/null; }

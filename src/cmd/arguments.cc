@@ -86,13 +86,19 @@ class Parser {
                  bool prints = true);
   CLI::App* disk_verb(const char* name, const char* about, Command command,
                       const char* operand = "NAME");
+  CLI::App* noun(const char* name, const char* about);
   void add_size(CLI::App* app, uint64_t& into, const char* about, bool required);
   void build();
   void build_pool();
   void build_serve();
   void build_disk();
   void build_transfers();
+  void build_snapshot();
   void build_changes();
+  void build_tracking(CLI::App* changes);
+  void build_jobs();
+  void add_page(CLI::App* app);
+  void add_background(CLI::App* app);
   bool take_settings();
   bool need_pool();
   int complain(const std::string& text);
@@ -134,7 +140,7 @@ void Parser::add_size(CLI::App* app, uint64_t& into, const char* about, bool req
 void Parser::build() {
   app_.set_version_flag("--version",
                         fmt::format("firn {} ({})", engine::version(), engine::compiler()));
-  app_.add_option("--pool", into_.pool, "The pool's directory, for the nouns disk and nbd")
+  app_.add_option("--pool", into_.pool, "The pool's directory, for all nouns but pool and serve")
       ->envname("FIRN_POOL")
       ->type_name("DIR");
   app_.require_subcommand(1);
@@ -151,7 +157,9 @@ void Parser::build() {
   build_serve();
   build_disk();
   build_transfers();
+  build_snapshot();
   build_changes();
+  build_jobs();
 }
 
 void Parser::build_pool() {
@@ -250,9 +258,7 @@ CLI::App* Parser::disk_verb(const char* name, const char* about, Command command
 }
 
 void Parser::build_disk() {
-  disk_ = app_.add_subcommand("disk", "Make, look at and change disks; import and export images");
-  disk_->require_subcommand(1);
-  disk_->fallthrough();
+  disk_ = noun("disk", "Make, clone, look at and change disks; import and export images");
   CLI::App* create = disk_verb("create", "Make an empty thin disk", Command::disk_create);
   add_size(create, into_.bytes, "What the guest sees", true);
   create->add_option("SETTING", pairs_, "Settings, as key=value");
@@ -267,13 +273,30 @@ void Parser::build_disk() {
   CLI::App* remove =
       verb(disk_, "delete", "Delete a disk that nobody uses, with its data", Command::disk_delete);
   remove->add_option("NAME", into_.name, "The disk")->required();
+  remove->add_flag("--snapshots", into_.snapshots, "And all its snapshots; clones of them stay");
+  add_background(remove);
+  CLI::App* clone = verb(disk_, "clone", "Make a disk that begins as a snapshot; no data is copied",
+                         Command::disk_clone);
+  clone->add_option("DISK@SNAPSHOT", into_.name, "The snapshot")->required();
+  clone->add_option("NEW", into_.to, "The new disk")->required();
+  CLI::App* consolidate = disk_verb(
+      "consolidate", "Delete all but the newest snapshots, and wait until their space is back",
+      Command::disk_consolidate);
+  consolidate->add_option("--keep", into_.keep, "How many snapshots stay (0: none)")
+      ->check(CLI::Range(uint64_t{0}, uint64_t{UINT32_MAX}))
+      ->type_name("N");
+  consolidate->footer(
+      "Without --keep the disk's settings keep and chain say which snapshots go: none, unless they "
+      "are set.\nNo data is moved. Interrupting it leaves the rest to the daemon, or to the next "
+      "opening.");
+  add_background(consolidate);
   CLI::App* set = disk_verb("set", "Change settings of a disk", Command::disk_set);
   set->add_option("SETTING", pairs_, "key=value; key= restores the default")->required();
   set->footer("Settings:\n" + engine::describe_settings());
   CLI::App* nbd =
       verb(&app_, "nbd", "Serve one disk to a client that started this command", Command::nbd,
            /*prints=*/false);
-  nbd->add_option("DISK", into_.name, "The disk")->required();
+  nbd->add_option("DISK", into_.name, "The disk, or DISK@SNAPSHOT")->required();
   nbd->add_flag("--stdio", stdio_, "Speak NBD on standard input and output")->required();
 }
 
@@ -284,7 +307,9 @@ void Parser::build_transfers() {
       ->check(CLI::IsMember({"raw", "qcow2", "vmdk", "sesparse"}));
   import->add_flag("--follow-references", into_.follow_references,
                    "Let the image refer to files outside of its own directory");
-  CLI::App* export_ = disk_verb("export", "Write a disk to an image file", Command::disk_export);
+  CLI::App* export_ =
+      verb(disk_, "export", "Write a disk or a snapshot to an image file", Command::disk_export);
+  export_->add_option("NAME", into_.name, "The disk, or DISK@SNAPSHOT")->required();
   export_->add_option("FILE", into_.file, "The image to make")->required();
   export_
       ->add_option("--format", into_.format,
@@ -293,11 +318,78 @@ void Parser::build_transfers() {
   export_->add_flag("--force", into_.force, "Replace FILE when it is there");
 }
 
+CLI::App* Parser::noun(const char* name, const char* about) {
+  CLI::App* app = app_.add_subcommand(name, about);
+  app->require_subcommand(1);
+  app->fallthrough();
+  return app;
+}
+
+void Parser::add_background(CLI::App* app) {
+  app->add_flag("--background", into_.background,
+                "Return at once; the daemon, or the next opening, gives the space back");
+}
+
+void Parser::add_page(CLI::App* app) {
+  app->add_option("--offset", into_.offset, "Begin here (default 0)")
+      ->transform(size_validator())
+      ->type_name("SIZE");
+  app->add_option("--limit", into_.limit, "Print at most so many extents")
+      ->check(CLI::Range(uint64_t{1}, UINT64_MAX))
+      ->type_name("N");
+}
+
+void Parser::build_snapshot() {
+  CLI::App* snapshot = noun("snapshot", "Make, look at, compare and delete snapshots; go back");
+  const auto one = [&](const char* name, const char* about, Command command) {
+    CLI::App* app = verb(snapshot, name, about, command);
+    app->add_option("DISK@SNAPSHOT", into_.name, "The snapshot")->required();
+    return app;
+  };
+  one("create", "Freeze a disk as it is now, in use or not", Command::snapshot_create)
+      ->footer("Under a running guest it is what a power cut would leave: flush first (fsfreeze).");
+  verb(snapshot, "list", "List the snapshots of a disk, oldest first", Command::snapshot_list)
+      ->add_option("DISK", into_.name, "The disk")
+      ->required();
+  CLI::App* remove =
+      one("delete", "Delete a snapshot nobody uses, and wait until its space is back",
+          Command::snapshot_delete);
+  remove->footer(
+      "No data is moved, whichever snapshot it is. Interrupting it leaves the rest to "
+      "the daemon, or to the next opening.");
+  add_background(remove);
+  CLI::App* revert = one("revert",
+                         "Make a disk show again what a snapshot does; later writes are "
+                         "lost",
+                         Command::snapshot_revert);
+  revert->add_flag("--force", into_.force,
+                   "Even while clients use the disk: its content changes under them");
+  CLI::App* diff = verb(snapshot, "diff", "Show where the second snapshot differs from the first",
+                        Command::snapshot_diff);
+  diff->add_option("DISK@A", into_.base, "A snapshot, or a disk as it is now")->required();
+  diff->add_option("DISK@B", into_.name, "Another")->required();
+  add_page(diff);
+}
+
 void Parser::build_changes() {
-  CLI::App* changes =
-      app_.add_subcommand("changes", "Ask what changed on a disk, for incremental backups");
-  changes->require_subcommand(1);
-  changes->fallthrough();
+  CLI::App* changes = noun("changes", "What a backup has to copy");
+  CLI::App* diff =
+      verb(changes, "diff", "List the extents in which the second differs from the first",
+           Command::changes_diff);
+  diff->add_option("DISK@A", into_.base, "A snapshot, or a disk as it is now")->required();
+  diff->add_option("DISK@B", into_.name, "Another")->required();
+  add_page(diff);
+  CLI::App* allocated =
+      verb(changes, "allocated", "List the extents that hold data", Command::changes_allocated);
+  allocated->add_option("DISK@B", into_.name, "A snapshot, or a disk as it is now")->required();
+  add_page(allocated);
+  for (CLI::App* app : {diff, allocated}) {
+    app->footer("To go on after an interruption, give the end of the last extent as --offset.");
+  }
+  build_tracking(changes);
+}
+
+void Parser::build_tracking(CLI::App* changes) {
   const auto of_disk = [&](const char* name, const char* about, Command command) {
     CLI::App* app = verb(changes, name, about, command);
     app->add_option("DISK", into_.name, "The disk")->required();
@@ -316,12 +408,14 @@ void Parser::build_changes() {
   list->add_option("--since", into_.since, "What begin has printed")
       ->required()
       ->type_name("CHANGE-ID");
-  list->add_option("--offset", into_.offset, "Begin here")->type_name("BYTES");
-  list->add_option("--limit", into_.limit, "At most so many extents (default: all)")
-      ->type_name("N");
+  add_page(list);
   of_disk("apps", "List the applications that back the disk up", Command::changes_apps);
   with_app(of_disk("end", "Forget an application", Command::changes_end));
   of_disk("off", "Track no changes any more, and forget all", Command::changes_off);
+}
+
+void Parser::build_jobs() {
+  verb(&app_, "jobs", "List the layers that are being taken out, or wait to be", Command::jobs);
 }
 
 int Parser::complain(const std::string& text) {

@@ -31,6 +31,16 @@ enum class Command : uint8_t {
   disk_set,
   disk_import,
   disk_export,
+  disk_clone,
+  disk_consolidate,
+  snapshot_create,
+  snapshot_list,
+  snapshot_delete,
+  snapshot_revert,
+  snapshot_diff,
+  changes_diff,
+  changes_allocated,
+  jobs,
   nbd,
   changes_begin,
   changes_list,
@@ -44,15 +54,20 @@ struct Arguments {
   std::string pool;  // The directory.
   bool json = false;
 
-  std::string name;                  // The disk.
-  std::string to;                    // rename
-  std::string file;                  // import, export
-  std::string format;                // import, export; empty: find out
-  uint64_t bytes = 0;                // --size
-  std::string app, snapshot, since;  // changes
-  uint64_t offset = 0, limit = 0;    // changes list
+  std::string name;    // The disk, or DISK@SNAPSHOT.
+  std::string base;    // diff: what it is compared with
+  std::string to;      // rename, clone
+  std::string file;    // import, export
+  std::string format;  // import, export; empty: find out
+  uint64_t bytes = 0;  // --size
+  std::string app, snapshot, since;  // changes begin, list, end
   bool repair = false;
-  bool force = false;              // export: replace FILE
+  bool force = false;              // export: replace FILE; revert: under its clients
+  bool background = false;         // delete, consolidate: do not wait for the jobs
+  bool snapshots = false;          // disk delete: with its snapshots
+  std::optional<uint64_t> keep;    // consolidate
+  uint64_t offset = 0;             // diff, allocated: from here on ...
+  std::optional<uint64_t> limit;   // ... at most so many extents
   bool follow_references = false;  // import: let the image refer to files elsewhere
   std::vector<std::pair<std::string, std::string>> settings;  // set, create
   store::PoolShape shape;                                     // pool create

@@ -19,14 +19,15 @@ ControlVerb verb_of(Command command) {
 }
 
 // For people and pipes: page after page. With --json one page, whose next_offset says what is left.
-Result<void> list_all(Session& session, ControlRequest request, uint64_t limit) {
-  constexpr uint64_t kPage = 16384;
-  uint64_t left = limit == 0 ? UINT64_MAX : limit;
+Result<void> list_all(Session& session, ControlRequest request) {
+  constexpr uint64_t kPage = 10'000;
+  uint64_t left = request.limit.value_or(UINT64_MAX);
   do {
-    request.limit = std::min(kPage, left);
+    const uint64_t page = std::min(kPage, left);
+    request.limit = page;
     const std::string answer = TRY(session.ask(request));
     TRY(print(text_of_changes(answer)));
-    left -= request.limit;
+    left -= page;
     request.offset = number_member(answer, "next_offset");
   } while (request.offset != 0 && left > 0);
   return ok;
@@ -47,7 +48,7 @@ Result<int> run_changes_command(FiberIo& io, const Arguments& arguments) {
   std::unique_ptr<Session> session = TRY(
       Session::open(io, arguments.pool, looks ? Session::Purpose::look : Session::Purpose::change));
   if (request.verb == ControlVerb::changes_list && !arguments.json) {
-    TRY(list_all(*session, request, arguments.limit));
+    TRY(list_all(*session, request));
     TRY(session->close());
     return kDone;
   }

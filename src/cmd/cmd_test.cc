@@ -4,6 +4,7 @@
 
 #include "cmd/arguments.h"
 #include "cmd/image.h"
+#include "cmd/jobs.h"
 #include "cmd/print.h"
 #include "cmd/progress.h"
 
@@ -43,10 +44,20 @@ TEST(Print, tables) {
   EXPECT_EQ(table_of_disks(R"([{"name":"a","bytes":1073741824,"mapped_bytes":0,"attached":1,
                                "settings":{"serve":"off","read-only":"off","new":"x y"}},
                               {"name":"long-name"}])"),
-            "NAME        SIZE  MAPPED  ATTACHED  SETTINGS\n"
-            "a          1 GiB     0 B         1  serve=off new=\"x y\"\n"
-            "long-name      -       -         -\n");
-  EXPECT_EQ(table_of_disks("not json"), "NAME  SIZE  MAPPED  ATTACHED  SETTINGS\n");
+            "NAME        SIZE  MAPPED  ATTACHED  SNAPSHOTS  SETTINGS\n"
+            "a          1 GiB     0 B         1          -  serve=off new=\"x y\"\n"
+            "long-name      -       -         -          -\n");
+  EXPECT_EQ(table_of_disks("not json"), "NAME  SIZE  MAPPED  ATTACHED  SNAPSHOTS  SETTINGS\n");
+  EXPECT_EQ(table_of_snapshots(R"([{"name":"s","created":"x","bytes":1024,"mapped_bytes":0,
+                                   "attached":2,"current":false,"clones":["c","d\u001b",7]}])"),
+            "NAME  CREATED   SIZE  MAPPED  ATTACHED  CLONES\n"
+            "s     x        1 KiB     0 B         2  c, d? (not below the disk)\n");
+  EXPECT_EQ(table_of_snapshots("{"), "NAME  CREATED  SIZE  MAPPED  ATTACHED  CLONES\n");
+  EXPECT_EQ(table_of_jobs(R"([{"kind":"drop","layer":3,"into":0,"disk":"","done":1,"total":9,
+                              "state":"waiting","error":""},{}])"),
+            "KIND  LAYER  INTO  DISK  STEPS  STATE    ERROR\n"
+            "drop      3     -  -       1/9  waiting\n"
+            "-         -     -  -       -/-  -        -\n");
   EXPECT_NE(text_of_pool("[]").find("capacity   -"), std::string::npos);
   EXPECT_TRUE(text_of_check(R"({"clean":true,"disks":1})").starts_with("clean: 1 disks"));
   EXPECT_TRUE(text_of_check(R"({"clean":false,"findings":["page 7\u001b"]})")
@@ -55,6 +66,37 @@ TEST(Print, tables) {
   EXPECT_FALSE(is_clean(R"({"clean":1})"));
   EXPECT_EQ(number_member(R"({"x":-1})", "x"), 0u);
   EXPECT_EQ(text_member("7", "x"), "");
+}
+
+TEST(Print, members_that_commands_decide_by) {
+  EXPECT_EQ(numbers_member(R"({"layers":[3,"x",-1,4]})", "layers"), (std::vector<uint64_t>{3, 4}));
+  EXPECT_TRUE(numbers_member("[]", "layers").empty());
+  EXPECT_TRUE(flag_member(R"({"complete":true})", "complete"));
+  EXPECT_FALSE(flag_member(R"({"complete":1})", "complete"));
+  EXPECT_EQ(in_use_of(R"({"in_use":[{"name":"s","attached":1},{"name":"t","attached":2}]})", "a"),
+            (std::vector<std::string>{"'a@s' (1 client)", "'a@t' (2 clients)"}));
+  const std::vector<ExtentLine> extents =
+      extents_of(R"({"extents":[{"offset":1,"length":2,"kind":"data"},7]})");
+  ASSERT_EQ(extents.size(), 2u);
+  EXPECT_EQ(extents[0].length, 2u);
+  EXPECT_EQ(extents[1].kind, "-");
+}
+
+TEST(JobWatch, follows_its_layers_until_they_are_gone) {
+  JobWatch watch({3, 5});
+  const auto jobs = [](const char* json) { return jobs_of(json); };
+  EXPECT_TRUE(*watch.look(jobs(R"([{"layer":3,"done":5,"total":10},{"layer":5,"done":0,"total":10},
+                                   {"layer":9,"done":0,"total":99,"state":"failed"}])")));
+  EXPECT_EQ(watch.percent(), 25.0);
+  EXPECT_TRUE(*watch.look(jobs(R"([{"layer":5,"done":5,"total":10}])")));
+  EXPECT_EQ(watch.percent(), 75.0);
+  EXPECT_FALSE(*watch.look(jobs("[]")));
+  EXPECT_EQ(watch.percent(), 100.0);
+  JobWatch stopped({3});
+  const Result<bool> look =
+      stopped.look(jobs(R"([{"layer":3,"state":"failed","error":"page 7 is corrupt"}])"));
+  ASSERT_FALSE(look);
+  EXPECT_NE(std::string(text_of(look.error())).find("page 7 is corrupt"), std::string::npos);
 }
 
 TEST(Progress, lines_fit_the_terminal) {
@@ -106,6 +148,30 @@ TEST(Arguments, the_contract_parses) {
   EXPECT_EQ(vhost.arguments->daemon.vhost.mode, 0600u);
   EXPECT_EQ(vhost.arguments->daemon.vhost.owner, "root:kvm");
   EXPECT_TRUE(parse({"--pool", "/p", "nbd", "a", "--stdio"}).arguments);
+  const Parsed keep = parse({"--pool", "/p", "disk", "consolidate", "a", "--keep", "0"});
+  ASSERT_TRUE(keep.arguments);
+  EXPECT_EQ(keep.arguments->keep, 0u);
+  const Parsed diff = parse({"changes", "diff", "a@x", "a@y", "--offset", "1G", "--limit", "5",
+                             "--json", "--pool", "/p"});
+  ASSERT_TRUE(diff.arguments);
+  EXPECT_EQ(diff.arguments->base, "a@x");
+  EXPECT_EQ(diff.arguments->name, "a@y");
+  EXPECT_EQ(diff.arguments->offset, uint64_t{1} << 30);
+  EXPECT_EQ(diff.arguments->limit, 5u);
+  for (const auto& words :
+       std::vector<std::vector<std::string>>{{"snapshot", "create", "a@b"},
+                                             {"snapshot", "list", "a"},
+                                             {"snapshot", "delete", "a@b", "--background"},
+                                             {"snapshot", "revert", "a@b", "--force"},
+                                             {"snapshot", "diff", "a@b", "a", "--json"},
+                                             {"disk", "clone", "a@b", "c"},
+                                             {"disk", "delete", "a", "--snapshots", "--background"},
+                                             {"changes", "allocated", "a@b"},
+                                             {"jobs"}}) {
+    std::vector<std::string> all = words;
+    all.insert(all.end(), {"--pool", "/p"});
+    EXPECT_TRUE(parse(all).arguments) << words.front() << ' ' << words.back();
+  }
   EXPECT_EQ(parse({"disk", "import", "--help"}).status, 0);
   EXPECT_EQ(parse({"--version"}).status, 0);
 }
@@ -128,6 +194,16 @@ TEST(Arguments, usage_is_status_2) {
       {"disk", "set", "a", "novalue", "--pool", "/p"},
       {"disk", "import", "a", "f", "--format", "iso", "--pool", "/p"},
       {"nbd", "a", "--pool", "/p"},
+      {"snapshot", "--pool", "/p"},
+      {"snapshot", "create", "--pool", "/p"},
+      {"snapshot", "list", "--pool", "/p"},
+      {"snapshot", "diff", "a@b", "--pool", "/p"},
+      {"snapshot", "create", "a@b"},
+      {"disk", "clone", "a@b", "--pool", "/p"},
+      {"disk", "consolidate", "a", "--keep", "-1", "--pool", "/p"},
+      {"disk", "consolidate", "a", "--keep", "all", "--pool", "/p"},
+      {"changes", "diff", "a@b", "a@c", "--limit", "0", "--pool", "/p"},
+      {"changes", "diff", "a@b", "a@c", "--offset", "far", "--pool", "/p"},
   };
   for (const auto& words : wrong) {
     const Parsed parsed = parse(words);

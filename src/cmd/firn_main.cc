@@ -20,6 +20,20 @@ Result<int> run(FiberIo& io, const Arguments& arguments) {
       return run_import(io, arguments);
     case Command::disk_export:
       return run_export(io, arguments);
+    case Command::snapshot_create:
+    case Command::snapshot_list:
+    case Command::snapshot_delete:
+    case Command::snapshot_revert:
+    case Command::disk_clone:
+    case Command::disk_consolidate:
+    case Command::disk_delete:
+      return run_snapshot_command(io, arguments);
+    case Command::snapshot_diff:
+    case Command::changes_diff:
+    case Command::changes_allocated:
+      return run_extents(io, arguments);
+    case Command::jobs:
+      return run_jobs(io, arguments);
     case Command::serve:
       return run_serve(io, arguments);
     case Command::nbd:
@@ -35,7 +49,6 @@ Result<int> run(FiberIo& io, const Arguments& arguments) {
     case Command::disk_info:
     case Command::disk_resize:
     case Command::disk_rename:
-    case Command::disk_delete:
     case Command::disk_set:
       return run_disk_command(io, arguments);
   }

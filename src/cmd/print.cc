@@ -90,6 +90,21 @@ std::string table(const std::vector<Row>& rows, const std::vector<bool>& to_the_
   return text;
 }
 
+std::string or_dash(std::string text) { return text.empty() ? "-" : text; }
+
+std::string joined(const std::vector<std::string>& texts) {
+  std::string line;
+  for (const std::string& each : texts) line += (line.empty() ? "" : ", ") + each;
+  return line;
+}
+
+// Elements of an array that is a member; none when it is something else.
+const Json& array_member(const Json& json, const char* key) {
+  static const Json kNone = Json::array();
+  const Json* const value = member(json, key);
+  return value != nullptr && value->is_array() ? *value : kNone;
+}
+
 std::string list_of(const std::vector<Row>& rows) { return table(rows, {false, false}); }
 
 }  // namespace
@@ -124,15 +139,46 @@ std::string table_of_applications(std::string_view json) {
 }
 
 std::string table_of_disks(std::string_view json) {
-  std::vector<Row> rows{{"NAME", "SIZE", "MAPPED", "ATTACHED", "SETTINGS"}};
+  std::vector<Row> rows{{"NAME", "SIZE", "MAPPED", "ATTACHED", "SNAPSHOTS", "SETTINGS"}};
   const Json disks = parsed(json);
   if (disks.is_array()) {
     for (const Json& disk : disks) {
       rows.push_back({text(disk, "name"), size(disk, "bytes"), size(disk, "mapped_bytes"),
-                      text(disk, "attached"), settings(disk)});
+                      text(disk, "attached"), text(disk, "snapshots"), settings(disk)});
     }
   }
-  return table(rows, {false, true, true, true, false});
+  return table(rows, {false, true, true, true, true, false});
+}
+
+std::string table_of_snapshots(std::string_view json) {
+  std::vector<Row> rows{{"NAME", "CREATED", "SIZE", "MAPPED", "ATTACHED", "CLONES"}};
+  const Json snapshots = parsed(json);
+  if (snapshots.is_array()) {
+    for (const Json& each : snapshots) {
+      const Json* const current = member(each, "current");
+      const bool beside = current != nullptr && current->is_boolean() && !current->get<bool>();
+      rows.push_back(
+          {text(each, "name"), text(each, "created"), size(each, "bytes"),
+           size(each, "mapped_bytes"), text(each, "attached"),
+           joined(texts_member(each.dump(), "clones")) + (beside ? " (not below the disk)" : "")});
+    }
+  }
+  return table(rows, {false, false, true, true, true, false});
+}
+
+std::string table_of_jobs(std::string_view json) {
+  std::vector<Row> rows{{"KIND", "LAYER", "INTO", "DISK", "STEPS", "STATE", "ERROR"}};
+  const Json jobs = parsed(json);
+  if (jobs.is_array()) {
+    for (const Json& job : jobs) {
+      const uint64_t into = number(job, "into");
+      rows.push_back({text(job, "kind"), text(job, "layer"),
+                      into == 0 ? "-" : fmt::format("{}", into), or_dash(text(job, "disk")),
+                      fmt::format("{}/{}", text(job, "done"), text(job, "total")),
+                      text(job, "state"), text(job, "error")});
+    }
+  }
+  return table(rows, {false, true, true, false, true, false, false});
 }
 
 std::string text_of_disk(std::string_view json) {
@@ -144,6 +190,9 @@ std::string text_of_disk(std::string_view json) {
                   {"metadata", size(disk, "metadata_bytes")},
                   {"created", text(disk, "created")},
                   {"attached", text(disk, "attached")},
+                  {"snapshots", text(disk, "snapshots")},
+                  {"layers", text(disk, "layers")},
+                  {"origin", or_dash(text(disk, "origin"))},
                   {"settings", settings(disk)}});
 }
 
@@ -185,9 +234,10 @@ std::string text_of_check(std::string_view json) {
       }
     }
   }
-  text_out += fmt::format("{}: {} disks, {} layers, {} metadata pages, {} grains\n",
+  text_out += fmt::format("{}: {} disks, {} snapshots, {} layers, {} metadata pages, {} grains\n",
                           is_clean(json) ? "clean" : "not clean", text(report, "disks"),
-                          text(report, "layers"), text(report, "pages"), text(report, "grains"));
+                          text(report, "snapshots"), text(report, "layers"), text(report, "pages"),
+                          text(report, "grains"));
   if (is_clean(json) && number(report, "repaired") == 0) return text_out;
   text_out += fmt::format(
       "leaked: {} blocks, {} grains, {} pages; double owned: {}; unmarked: {}; corrupt pages: {}; "
@@ -211,5 +261,60 @@ std::string text_member(std::string_view json, const char* key) {
 }
 
 uint64_t number_member(std::string_view json, const char* key) { return number(parsed(json), key); }
+
+bool flag_member(std::string_view json, const char* key) {
+  const Json document = parsed(json);
+  const Json* value = member(document, key);
+  return value != nullptr && value->is_boolean() && value->get<bool>();
+}
+
+std::vector<std::string> texts_member(std::string_view json, const char* key) {
+  const Json document = parsed(json);
+  std::vector<std::string> texts;
+  for (const Json& each : array_member(document, key)) {
+    if (each.is_string()) texts.push_back(wire::printable(each.get<std::string>(), kTextMax));
+  }
+  return texts;
+}
+
+std::vector<uint64_t> numbers_member(std::string_view json, const char* key) {
+  const Json document = parsed(json);
+  std::vector<uint64_t> numbers;
+  for (const Json& each : array_member(document, key)) {
+    if (each.is_number_unsigned()) numbers.push_back(each.get<uint64_t>());
+  }
+  return numbers;
+}
+
+std::vector<Job> jobs_of(std::string_view json) {
+  const Json document = parsed(json);
+  std::vector<Job> jobs;
+  if (!document.is_array()) return jobs;
+  for (const Json& each : document) {
+    jobs.push_back({text(each, "kind"), number(each, "layer"), number(each, "done"),
+                    number(each, "total"), text(each, "state"), text(each, "error")});
+  }
+  return jobs;
+}
+
+std::vector<ExtentLine> extents_of(std::string_view json) {
+  const Json document = parsed(json);
+  std::vector<ExtentLine> lines;
+  for (const Json& each : array_member(document, "extents")) {
+    lines.push_back({number(each, "offset"), number(each, "length"), text(each, "kind")});
+  }
+  return lines;
+}
+
+std::vector<std::string> in_use_of(std::string_view json, std::string_view disk) {
+  const Json document = parsed(json);
+  std::vector<std::string> names;
+  for (const Json& each : array_member(document, "in_use")) {
+    const uint64_t clients = number(each, "attached");
+    names.push_back(fmt::format("'{}@{}' ({} client{})", disk, text(each, "name"), clients,
+                                clients == 1 ? "" : "s"));
+  }
+  return names;
+}
 
 }  // namespace firn::cmd

@@ -6,8 +6,10 @@
 // type prints as "-", never as a crash.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace firn::cmd {
 
@@ -19,10 +21,34 @@ std::string table_of_applications(std::string_view json);
 std::string text_of_disk(std::string_view json);
 std::string text_of_pool(std::string_view json);
 std::string text_of_check(std::string_view json);
+std::string table_of_snapshots(std::string_view json);
+std::string table_of_jobs(std::string_view json);
 
 // Members that commands decide by.
 bool is_clean(std::string_view check_json);
 std::string text_member(std::string_view json, const char* key);
 uint64_t number_member(std::string_view json, const char* key);
+bool flag_member(std::string_view json, const char* key);
+std::vector<std::string> texts_member(std::string_view json, const char* key);
+std::vector<uint64_t> numbers_member(std::string_view json, const char* key);
+
+struct Job {
+  std::string kind;
+  uint64_t layer = 0;
+  uint64_t done = 0;
+  uint64_t total = 0;
+  std::string state;
+  std::string error;
+};
+std::vector<Job> jobs_of(std::string_view json);
+
+struct ExtentLine {
+  uint64_t offset = 0;
+  uint64_t length = 0;
+  std::string kind;
+};
+std::vector<ExtentLine> extents_of(std::string_view json);
+// Snapshots that could not be deleted: "'web@a' (2 clients)".
+std::vector<std::string> in_use_of(std::string_view json, std::string_view disk);
 
 }  // namespace firn::cmd

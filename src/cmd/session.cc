@@ -25,6 +25,13 @@ Result<std::unique_ptr<Session>> Session::open(FiberIo& io, const std::string& d
   return session;
 }
 
+Result<void> check_reserved(std::string_view name) {
+  if (!engine::is_import(name)) return ok;
+  return fail(Errc::invalid,
+              "disk name \"{}\": the suffix {} is for imports under way; choose another", name,
+              engine::kImportSuffix);
+}
+
 Session::~Session() {
   // A command that failed half way still gives the pool back in order; its own error is the one to
   // tell.
@@ -39,8 +46,9 @@ Result<void> Session::close() {
 }
 
 Result<std::string> Session::ask(const ControlRequest& request) {
-  if (!request.name.empty()) TRY(wire::check_disk_name(request.name));
+  TRY(wire::check_control_name(request.verb, request.name));
   if (!request.to.empty()) TRY(wire::check_disk_name(request.to));
+  if (!request.base.empty()) TRY(wire::check_any_name(request.base));
   if (engine_ == nullptr) {
     const std::optional<std::string> answer = TRY(engine::ask_daemon(io_, directory_, request));
     if (answer.has_value()) return *answer;
@@ -52,19 +60,26 @@ Result<std::string> Session::ask(const ControlRequest& request) {
   return engine_->answer(io_, decoded, engine::Service());
 }
 
+Result<void> Session::sweep() {
+  CHECK(engine_ != nullptr, "a daemon sweeps by itself");
+  return engine_->disks().sweep(io_);
+}
+
 Result<std::string> Session::socket_of(const std::string& disk) {
   if (engine_ == nullptr) {
     const std::string answer = TRY(ask({.verb = ControlVerb::disk_socket, .name = disk}));
     return text_member(answer, "socket");
   }
   CHECK(export_ == nullptr, "one disk at a time");
+  TRY(wire::check_any_name(disk));
   export_ = TRY(engine::LoneExport::begin(io_, directory_, engine_->disks(), disk));
   return export_->path();
 }
 
 Result<void> Session::converse(const std::string& disk, std::unique_ptr<Socket> client) {
   CHECK(engine_ != nullptr, "a daemon has its own connections");
-  TRY(engine_->disks().info(disk));
+  TRY(wire::check_any_name(disk));
+  TRY(engine::find_any(engine_->disks(), disk));
   engine::LoneExports exports(engine_->disks(), disk);
   engine::ServeLog log;
   serve::NbdServer server(io_, exports, log, {});

@@ -24,6 +24,8 @@ class Session {
   Result<void> close();
 
   Result<std::string> ask(const wire::ControlRequest& request);
+  // Does what is to be done in the background, where no daemon does it.
+  Result<void> sweep();
   bool has_daemon() const { return engine_ == nullptr; }
 
   // The path of a socket where NBD clients find this disk, and no other. Lives as long as the
@@ -42,5 +44,8 @@ class Session {
   std::unique_ptr<engine::Engine> engine_;
   std::unique_ptr<engine::LoneExport> export_;
 };
+
+// Nobody makes a disk with a name that imports use.
+Result<void> check_reserved(std::string_view name);
 
 }  // namespace firn::cmd

@@ -206,17 +206,22 @@ Result<int> run_import(FiberIo& io, const Arguments& arguments) {
 Result<int> run_export(FiberIo& io, const Arguments& arguments) {
   TRY(check_targets(arguments));
   std::unique_ptr<Session> session = TRY(Session::open(io, arguments.pool, Session::Purpose::look));
+  TRY(wire::check_any_name(arguments.name));
+  const bool is_snapshot = !wire::split_name(arguments.name).snapshot.empty();
   const std::string info =
-      TRY(session->ask({.verb = ControlVerb::disk_info, .name = arguments.name}));
-  if (number_member(info, "attached") > 0) {
+      TRY(session->ask({.verb = is_snapshot ? ControlVerb::snapshot_info : ControlVerb::disk_info,
+                        .name = arguments.name}));
+  if (!is_snapshot && number_member(info, "attached") > 0) {
     fmt::print(stderr,
-               "firn: note: disk {} is in use; what is written meanwhile may or may not be in {}\n",
+               "firn: note: disk {} is in use; what is written meanwhile may or may not be in {}; "
+               "a snapshot is one moment\n",
                arguments.name, arguments.file);
   }
   const Result<void> written = write_image(io, *session, arguments, number_member(info, "bytes"));
   if (!written) {
     const std::string what =
-        fmt::format("disk {}: cannot export to {}", arguments.name, arguments.file);
+        fmt::format("{} {}: cannot export to {}", is_snapshot ? "snapshot" : "disk", arguments.name,
+                    arguments.file);
     return with_context(written.error(), what, "no file was made");
   }
   TRY(session->close());

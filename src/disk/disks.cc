@@ -109,6 +109,7 @@ DiskInfo DisksImpl::describe(const Catalog::NameSeen& seen) const {
     if (info.origin.empty() && name != nullptr && name->named.disk != seen.named.uuid) {
       info.origin = full_name(name->named);
     }
+    if (is_hidden(below) && catalog_.children(below).size() < 2) ++info.layers_going;
     below = catalog_.layers().at(below).layer.parent;
   }
   return info;
@@ -328,7 +329,6 @@ Result<std::shared_ptr<BlockDevice>> DisksImpl::attach(Io& io, std::string_view 
 
 Result<void> DisksImpl::remove(Io& io, std::string_view name, bool snapshots_too) {
   TRY(pool_.writable());
-  uint32_t layer = 0;
   {
     const auto only = changing_.lock(io);
     const auto found = TRY(find(name));
@@ -340,15 +340,13 @@ Result<void> DisksImpl::remove(Io& io, std::string_view name, bool snapshots_too
     }
     for (const auto& [snapshot, seen] : snapshots) TRY(refuse_attached(seen, "delete"));
     for (const auto& [snapshot, seen] : snapshots) TRY(unname(io, seen));
-    layer = found->second.named.layer;
     const format::Uuid uuid = found->second.named.uuid;
     TRY(unname(io, found->second));
     TRY(tracking_.drop(io, uuid));
   }
   TRY(pool_.flush(io));
   io.wake(due_);
-  if (!pool_.background()) return sweep(io);
-  return run_job(io, layer);
+  return pool_.background() ? Result<void>() : sweep(io);
 }
 
 // The name goes, and a live layer is marked, in one atom: from here on it can only go forward.

@@ -34,8 +34,9 @@ struct DiskInfo {
   int64_t created_ns = 0;       // Wall clock.
   uint32_t attached = 0;        // How many front-end users hold it open now.
   uint32_t snapshots = 0;
-  uint32_t layers = 1;  // Of its chain, down to the base.
-  std::string origin;   // "DISK@SNAP" that it is a clone of, as long as that snapshot is there.
+  uint32_t layers = 1;        // Of its chain, down to the base.
+  uint32_t layers_going = 0;  // Of them, those that a job is about to take out.
+  std::string origin;  // "DISK@SNAP" that it is a clone of, as long as that snapshot is there.
   std::map<std::string, std::string> settings;
 };
 
@@ -50,6 +51,7 @@ struct SnapshotInfo {
   uint32_t attached = 0;
   uint32_t layer = 0;               // Its layer's id: ascends in order of creation.
   bool current = true;              // The disk rests on it; false beside a revert.
+  bool shared = false;              // Its layer stays when its name goes: several stand on it.
   std::vector<std::string> clones;  // Disks, other than its own, that rest on it directly.
 };
 
@@ -126,8 +128,8 @@ class Disks {
   // Grows at once, live. Shrinking discards the tail: refused with Errc::busy while attached.
   virtual Result<void> resize(Io& io, std::string_view name, uint64_t bytes) = 0;
   // Refused with Errc::busy while attached, and while it has snapshots unless they are to go too.
-  // The name is gone durably when it returns; the space comes back with it, or with the job that
-  // sweep() waits for. Clones of its snapshots stay as they are.
+  // The name is gone durably when it returns. The space comes back by jobs; where nothing runs in
+  // the background they are done before it returns. Clones of its snapshots stay as they are.
   virtual Result<void> remove(Io& io, std::string_view name, bool snapshots_too = false) = 0;
 
   // --- snapshots; of each the disk's name first. Live or not, under load or not.
@@ -162,6 +164,8 @@ class Disks {
   virtual Result<void> close(Io& io) = 0;
 
   // --- jobs
+  // All that will be done without anybody's further word, in the order in which it is done. A layer
+  // on which several others stand has no job yet.
   virtual std::vector<JobInfo> jobs() const = 0;
   virtual JobCounters job_counters() const = 0;
   // Does, or waits for, what is to be done now. The first error that stopped a job.

@@ -107,7 +107,8 @@ class DisksImpl final : public Disks {
   Result<void> unlink(Io& io, uint32_t lower, uint32_t upper);
 
   // --- jobs (sweep.cc)
-  JobInfo job_of(uint32_t layer) const;
+  bool is_hidden(uint32_t layer) const;
+  JobInfo job_of(uint32_t layer, uint32_t into) const;
   bool is_due(uint32_t layer) const;
   uint32_t next_due() const;  // 0: none.
   Result<void> run_job(Io& io, uint32_t layer);

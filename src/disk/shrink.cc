@@ -200,11 +200,15 @@ Result<void> Shrink::copy_data(Io& io, const Batch& batch) {
     return ok;
   };
   TRY(for_runs([&](size_t i) { return batch.moves[i].from; },
-               [&](uint64_t at, Bytes part) { return io.read(pool_.data(), at, part); }));
-  TRY(for_runs([&](size_t i) { return batch.moves[i].to; },
-               [&](uint64_t at, Bytes part) { return io.write(pool_.data(), at, View(part)); }));
-  pool_.data_written();
-  return ok;
+               [&](uint64_t at, Bytes part) {
+                 const ::iovec slice = slice_of(part);
+                 return pool_.read_data(io, store::DataBy::shrink, at, Iovec(&slice, 1));
+               }));
+  return for_runs([&](size_t i) { return batch.moves[i].to; },
+                  [&](uint64_t at, Bytes part) {
+                    const ::iovec slice = slice_of(part);
+                    return pool_.write_data(io, store::DataBy::shrink, at, Iovec(&slice, 1));
+                  });
 }
 
 // Inside gate, ranges and admission. False: a disk was opened meanwhile, once more.

@@ -51,7 +51,9 @@ SnapshotInfo DisksImpl::describe_snapshot(const Named& disk, const Catalog::Name
   info.created_ns = static_cast<int64_t>(seen.named.created_ns);
   info.attached = attached(seen.named.uuid);
   info.layer = seen.named.layer;
-  for (const uint32_t child : catalog_.children(seen.named.layer)) {
+  const std::vector<uint32_t>& children = catalog_.children(seen.named.layer);
+  info.shared = children.size() > 1;
+  for (const uint32_t child : children) {
     const std::string clone = disk_of_live_layer(child);
     if (!clone.empty() && clone != disk.name) info.clones.push_back(clone);
   }

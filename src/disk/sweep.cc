@@ -4,6 +4,9 @@
 // frozen
 // layer without a name is dropped when nothing stands on it, consolidated when one layer does, and
 // left alone while several do.
+#include <ranges>
+#include <set>
+
 #include "base/log.h"
 #include "disk/consolidate.h"
 #include "disk/disks_impl.h"
@@ -18,6 +21,13 @@ namespace {
 LayerState state_of(const LayerRecord& layer) { return static_cast<LayerState>(layer.state); }
 }  // namespace
 
+// Has lost its name, and goes as soon as what stands on it allows.
+bool DisksImpl::is_hidden(uint32_t layer) const {
+  const LayerState state = state_of(catalog_.layers().at(layer).layer);
+  if (state == LayerState::frozen) return catalog_.name_of(layer) == nullptr;
+  return state == LayerState::dropping;
+}
+
 bool DisksImpl::is_due(uint32_t layer) const {
   const auto seen = catalog_.layers().find(layer);
   if (seen == catalog_.layers().end() || failed_.contains(layer)) return false;
@@ -31,22 +41,24 @@ bool DisksImpl::is_due(uint32_t layer) const {
          state_of(catalog_.layers().at(children[0]).layer) != LayerState::dropping;
 }
 
+// The youngest first: of a chain that goes altogether nothing is consolidated (C2: children are
+// younger).
 uint32_t DisksImpl::next_due() const {
-  for (const uint32_t layer : catalog_.nameless()) {
+  for (const uint32_t layer : std::views::reverse(catalog_.nameless())) {
     if (is_due(layer)) return layer;
   }
   return 0;
 }
 
-JobInfo DisksImpl::job_of(uint32_t layer) const {
+// `into`: the layer that stays on it, 0 when none does.
+JobInfo DisksImpl::job_of(uint32_t layer, uint32_t into) const {
   const LayerRecord& record = catalog_.layers().at(layer).layer;
   JobInfo job;
   job.layer = layer;
-  const auto& children = catalog_.children(layer);
   job.steps_total = 2 * record.own_pages + 1;
-  if (!children.empty()) {
+  if (into != 0) {
     job.kind = JobKind::consolidate;
-    job.into = children[0];
+    job.into = into;
     job.disk = disk_of_live_layer(job.into);
     const LayerRecord& upper = catalog_.layers().at(job.into).layer;
     job.steps_total = std::min<uint64_t>(record.own_pages, upper.own_pages) + 1;
@@ -66,10 +78,17 @@ JobInfo DisksImpl::job_of(uint32_t layer) const {
 
 std::vector<JobInfo> DisksImpl::jobs() const {
   std::vector<JobInfo> jobs;
-  for (const uint32_t layer : catalog_.nameless()) {
-    if (is_due(layer) || failed_.contains(layer) || layer == running_) {
-      jobs.push_back(job_of(layer));
+  std::set<uint32_t> dropped;  // With all that stands on them.
+  for (const uint32_t layer : std::views::reverse(catalog_.nameless())) {
+    uint32_t into = 0;
+    size_t staying = 0;
+    for (const uint32_t child : catalog_.children(layer)) {
+      if (dropped.contains(child)) continue;
+      into = child;
+      ++staying;
     }
+    if (staying == 0) dropped.insert(layer);
+    if (staying < 2) jobs.push_back(job_of(layer, into));
   }
   if (shrinking_ != 0) {
     JobInfo job;

@@ -119,7 +119,7 @@ Result<void> ThinDisk::read_piece(Io& io, Range range, Iovec into) {
   const uint64_t count = (range.end() - 1) / kGrainBytes - first + 1;
   const auto hold = locks_.lock(io, first, count, RangeLocks::Mode::shared);
   const Runs runs = TRY(find(io, first, count));
-  const uint32_t alignment = pool_.data().alignment();
+  const uint32_t alignment = pool_.data_alignment();
   if (aligned(range.at | range.length, alignment) && all_aligned(into, alignment)) {
     return read_grains(io, range.at, runs, into);
   }
@@ -146,13 +146,13 @@ Result<void> ThinDisk::read_grains(Io& io, uint64_t first_byte, const Runs& runs
     }
     const uint64_t at = store::data_byte_of(run.grain) + (begin - run.first * kGrainBytes);
     if (i + 1 == runs.size()) {  // The last one needs no fiber of its own.
-      Result<void> got = io.read(pool_.data(), at, slices);
+      Result<void> got = pool_.read_data(io, store::DataBy::guest, at, slices);
       if (!got && result) result = std::move(got);
       continue;
     }
     auto held = std::make_unique<Slices>(std::move(slices));
     io.spawn(others, [this, &io, &result, at, held = std::move(held)] {
-      Result<void> got = io.read(pool_.data(), at, *held);
+      Result<void> got = pool_.read_data(io, store::DataBy::guest, at, *held);
       if (!got && result) result = std::move(got);
     });
   }

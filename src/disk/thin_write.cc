@@ -147,7 +147,8 @@ Result<void> ThinDisk::write_partial(Io& io, uint64_t grain, uint64_t at, Iovec 
   AlignedBuffer whole(kGrainBytes);
   if (run.has_data()) {
     ++counters_.merged_reads;
-    TRY(io.read(pool_.data(), store::data_byte_of(run.grain), whole.bytes()));
+    const ::iovec old = slice_of(whole.bytes());
+    TRY(pool_.read_data(io, store::DataBy::guest, store::data_byte_of(run.grain), Iovec(&old, 1)));
   } else {
     std::memset(whole.data(), 0, whole.size());
   }
@@ -161,7 +162,7 @@ Result<void> ThinDisk::write_grains(Io& io, uint64_t first, Iovec from, bool kee
   const uint64_t count = total_of(from) / kGrainBytes;
   AlignedBuffer bounce;
   ::iovec whole;
-  if (!all_aligned(from, pool_.data().alignment())) {
+  if (!all_aligned(from, pool_.data_alignment())) {
     bounce = AlignedBuffer(count * kGrainBytes);
     copy_in(from, bounce.bytes());
     whole = slice_of(bounce.bytes());
@@ -209,11 +210,10 @@ Result<void> ThinDisk::write_run(Io& io, const Run& run, uint64_t first, Iovec f
 
 Result<void> ThinDisk::write_in_place(Io& io, const Run& run, uint64_t first, Iovec from) {
   ++counters_.in_place_writes;
-  const Result<void> written =
-      io.write(pool_.data(), store::data_byte_of(run.grain + (first - run.first)), from);
+  Result<void> written = pool_.write_data(
+      io, store::DataBy::guest, store::data_byte_of(run.grain + (first - run.first)), from);
   mark(first, total_of(from) / kGrainBytes);  // Failed or not: nobody knows what is there now.
-  if (written) pool_.data_written();
-  return written.has_value() ? Result<void>() : Result<void>(written.error());
+  return written;
 }
 
 // --- new grains
@@ -253,9 +253,9 @@ Result<void> ThinDisk::write_gathered(Io& io, GrainRun run, Iovec from) {
   io.yield();
   if (gathering_ == mine) gathering_.reset();
   ++counters_.gathered_writes;
-  mine->result = io.write(pool_.data(), store::data_byte_of(mine->first), mine->slices);
+  mine->result =
+      pool_.write_data(io, store::DataBy::guest, store::data_byte_of(mine->first), mine->slices);
   mine->done = true;
-  if (mine->result) pool_.data_written();
   io.wake(mine->followers);
   return mine->result ? Result<void>() : Result<void>(mine->result.error());
 }

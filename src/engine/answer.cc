@@ -34,7 +34,42 @@ Json json_of(const disk::DiskInfo& info) {
           {"metadata_bytes", info.metadata_bytes},
           {"created", text_of_time(info.created_ns)},
           {"attached", info.attached},
+          {"snapshots", info.snapshots},
+          {"layers", info.layers},
+          {"origin", info.origin},
           {"settings", settings_of(info.settings)}};
+}
+
+Json json_of(const disk::SnapshotInfo& info) {
+  return {{"disk", info.disk},
+          {"name", info.name},
+          {"uuid", info.uuid},
+          {"bytes", info.bytes},
+          {"mapped_bytes", info.mapped_bytes},
+          {"metadata_bytes", info.metadata_bytes},
+          {"created", text_of_time(info.created_ns)},
+          {"attached", info.attached},
+          {"layer", info.layer},
+          {"current", info.current},
+          {"clones", info.clones}};
+}
+
+Json json_of(const disk::JobInfo& job) {
+  return {{"kind", name_of(job.kind)},
+          {"layer", job.layer},
+          {"into", job.into},
+          {"disk", job.disk},
+          {"done", job.steps_done},
+          {"total", job.steps_total},
+          {"state", name_of(job.state)},
+          {"error", job.error}};
+}
+
+template <class Info>
+std::string array_of(const std::vector<Info>& infos) {
+  Json json = Json::array();
+  for (const Info& info : infos) json.push_back(json_of(info));
+  return document(json);
 }
 
 }  // namespace
@@ -95,6 +130,7 @@ std::string answer_pool(const store::PoolInfo& info, const Service& service) {
 std::string answer_check(const disk::CheckReport& report) {
   const Json json = {{"clean", report.clean()},
                      {"disks", report.disks},
+                     {"snapshots", report.snapshots},
                      {"layers", report.layers},
                      {"pages", report.pages},
                      {"grains", report.grains},
@@ -111,9 +147,43 @@ std::string answer_check(const disk::CheckReport& report) {
 
 std::string answer_disk(const disk::DiskInfo& info) { return document(json_of(info)); }
 
-std::string answer_disks(const std::vector<disk::DiskInfo>& infos) {
-  Json json = Json::array();
-  for (const disk::DiskInfo& info : infos) json.push_back(json_of(info));
+std::string answer_disks(const std::vector<disk::DiskInfo>& infos) { return array_of(infos); }
+
+std::string_view name_of(disk::JobKind kind) {
+  switch (kind) {
+    case disk::JobKind::consolidate:
+      return "consolidate";
+    case disk::JobKind::drop:
+      return "drop";
+    case disk::JobKind::shrink:
+      break;
+  }
+  return "shrink";
+}
+
+std::string_view name_of(disk::JobState state) {
+  switch (state) {
+    case disk::JobState::waiting:
+      return "waiting";
+    case disk::JobState::running:
+      return "running";
+    case disk::JobState::failed:
+      break;
+  }
+  return "failed";
+}
+
+std::string answer_snapshot(const disk::SnapshotInfo& info) { return document(json_of(info)); }
+
+std::string answer_snapshots(const std::vector<disk::SnapshotInfo>& infos) {
+  return array_of(infos);
+}
+
+std::string answer_made(const disk::SnapshotInfo& info, const Kept& kept,
+                        const std::vector<uint32_t>& layers) {
+  Json json = json_of(info);
+  json["deleted"] = kept.deleted;
+  json["layers"] = layers;
   return document(json);
 }
 
@@ -151,6 +221,37 @@ std::string answer_applications(const std::vector<disk::ApplicationInfo>& infos)
                         {"current", info.current}});
   }
   return document(json);
+}
+
+std::string answer_kept(const Kept& kept, const std::vector<uint32_t>& layers) {
+  Json in_use = Json::array();
+  for (const disk::SnapshotInfo& each : kept.in_use) {
+    in_use.push_back({{"name", each.name}, {"attached", each.attached}});
+  }
+  return document({{"deleted", kept.deleted}, {"in_use", in_use}, {"layers", layers}});
+}
+
+std::string answer_begun(const std::vector<uint32_t>& layers) {
+  return document(Json{{"layers", layers}});
+}
+
+std::string answer_jobs(const std::vector<disk::JobInfo>& jobs) { return array_of(jobs); }
+
+std::string answer_extents(std::string_view name, std::string_view base, uint64_t offset,
+                           const ExtentPage& page) {
+  Json extents = Json::array();
+  for (const disk::DiffRun& run : page.extents) {
+    extents.push_back({{"offset", run.at},
+                       {"length", run.length},
+                       {"kind", run.kind == Extent::data ? "data" : "zero"}});
+  }
+  return document({{"name", name},
+                   {"base", base},
+                   {"bytes", page.bytes},
+                   {"offset", offset},
+                   {"extents", std::move(extents)},
+                   {"next", page.next},
+                   {"complete", page.complete}});
 }
 
 std::string answer_socket(const std::string& path) { return document(Json{{"socket", path}}); }

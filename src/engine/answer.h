@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "disk/disks.h"
+#include "engine/extents.h"
+#include "engine/keep.h"
 #include "store/pool.h"
 
 namespace firn::engine {
@@ -26,8 +28,22 @@ std::string answer_disks(const std::vector<disk::DiskInfo>& infos);
 std::string answer_begun(const disk::BegunInfo& info);
 std::string answer_changes(const disk::ChangeList& list);
 std::string answer_applications(const std::vector<disk::ApplicationInfo>& infos);
+std::string answer_snapshot(const disk::SnapshotInfo& info);
+std::string answer_snapshots(const std::vector<disk::SnapshotInfo>& infos);
+// A new snapshot, and what the keep policy deleted for it.
+std::string answer_made(const disk::SnapshotInfo& info, const Kept& kept,
+                        const std::vector<uint32_t>& layers);
+std::string answer_kept(const Kept& kept, const std::vector<uint32_t>& layers);
+// What is left to do: the layers whose jobs a verb has begun.
+std::string answer_begun(const std::vector<uint32_t>& layers);
+std::string answer_jobs(const std::vector<disk::JobInfo>& jobs);
+std::string answer_extents(std::string_view name, std::string_view base, uint64_t offset,
+                           const ExtentPage& page);
 std::string answer_socket(const std::string& path);
 inline std::string answer_nothing() { return "{}"; }
+
+std::string_view name_of(disk::JobKind kind);
+std::string_view name_of(disk::JobState state);
 
 // The text as a JSON string, with its quotes. What is not UTF-8 becomes U+FFFD.
 std::string quoted(std::string_view text);

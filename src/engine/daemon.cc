@@ -290,6 +290,7 @@ std::string Daemon::metrics() const {
   add_pool(text, engine_->pool().info());
   add_disks(text, engine_->disks().list());
   add_tracking(text, engine_->disks().tracking().tracked());
+  add_jobs(text, engine_->disks().jobs(), engine_->disks().job_counters());
   const NbdMetrics servers[] = {{"unix", local_.get()}, {"tcp", remote_.get()}};
   add_nbd(text, servers);
   if (vhost_ != nullptr) add_vhost(text, vhost_->server());

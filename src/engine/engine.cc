@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "base/check.h"
+#include "engine/extents.h"
 #include "engine/settings.h"
 #include "wire/text.h"
 
@@ -124,9 +125,27 @@ Result<std::string> Engine::change(Io& io, const ControlRequest& request) {
     TRY(device->flush(io));
     return answer_nothing();
   }
-  CHECK(request.verb == ControlVerb::disk_delete);
-  TRY(disks_->remove(io, request.name));
-  return answer_nothing();
+  CHECK(request.verb == ControlVerb::snapshot_clone);
+  const wire::NameParts of = wire::split_name(request.name);
+  TRY(disks_->clone(io, of.disk, of.snapshot, request.to));
+  return disk(request.to);
+}
+
+Result<std::string> Engine::look(Io& io, const ControlRequest& request) {
+  const wire::NameParts of = wire::split_name(request.name);
+  if (request.verb == ControlVerb::snapshot_info) {
+    const disk::SnapshotInfo info = TRY(disks_->snapshot_info(of.disk, of.snapshot));
+    return answer_snapshot(info);
+  }
+  if (request.verb == ControlVerb::snapshot_list) {
+    const std::vector<disk::SnapshotInfo> infos = TRY(disks_->snapshots(request.name));
+    return answer_snapshots(infos);
+  }
+  CHECK(request.verb == ControlVerb::extents);
+  const ExtentPage page =
+      TRY(page_of_extents(io, *disks_, request.name, request.base, request.offset,
+                          request.limit.value_or(kExtentsPerPage)));
+  return answer_extents(request.name, request.base, request.offset, page);
 }
 
 Result<std::string> Engine::changes(Io& io, const ControlRequest& request) {
@@ -135,7 +154,7 @@ Result<std::string> Engine::changes(Io& io, const ControlRequest& request) {
     return answer_begun(TRY(tracking.begin(io, request.name, request.app, request.snapshot)));
   }
   if (request.verb == ControlVerb::changes_list) {
-    const uint64_t limit = request.limit == 0 ? disk::kChangeExtentsMax : request.limit;
+    const uint64_t limit = request.limit.value_or(disk::kChangeExtentsMax);
     return answer_changes(
         TRY(tracking.list(io, request.name, request.since, request.offset, limit)));
   }
@@ -172,8 +191,8 @@ Result<std::string> Engine::answer(Io& io, const ControlRequest& request, const 
       return set(io, request);
     case ControlVerb::disk_resize:
     case ControlVerb::disk_rename:
-    case ControlVerb::disk_delete:
     case ControlVerb::disk_flush:
+    case ControlVerb::snapshot_clone:
       return change(io, request);
     case ControlVerb::changes_begin:
     case ControlVerb::changes_list:
@@ -181,6 +200,20 @@ Result<std::string> Engine::answer(Io& io, const ControlRequest& request, const 
     case ControlVerb::changes_end:
     case ControlVerb::changes_off:
       return changes(io, request);
+    case ControlVerb::snapshot_list:
+    case ControlVerb::snapshot_info:
+    case ControlVerb::extents:
+      return look(io, request);
+    case ControlVerb::snapshot_create:
+      return make_snapshot(io, request);
+    case ControlVerb::disk_delete:
+    case ControlVerb::snapshot_delete:
+    case ControlVerb::snapshot_revert:
+      return unmake(io, request);
+    case ControlVerb::disk_consolidate:
+      return consolidate(io, request);
+    case ControlVerb::job_list:
+      return answer_jobs(disks_->jobs());
     case ControlVerb::disk_socket:
       break;
   }

@@ -49,6 +49,11 @@ class Engine {
   Result<std::string> set(Io& io, const wire::ControlRequest& request);
   Result<std::string> change(Io& io, const wire::ControlRequest& request);
   Result<std::string> changes(Io& io, const wire::ControlRequest& request);
+  Result<std::string> look(Io& io, const wire::ControlRequest& request);
+  // snapshots.cc
+  Result<std::string> make_snapshot(Io& io, const wire::ControlRequest& request);
+  Result<std::string> unmake(Io& io, const wire::ControlRequest& request);
+  Result<std::string> consolidate(Io& io, const wire::ControlRequest& request);
   Result<std::string> disk(std::string_view name) const;
 
   std::unique_ptr<store::Pool> pool_;

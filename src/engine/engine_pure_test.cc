@@ -47,6 +47,19 @@ TEST(Settings, G2_defaults_hold_where_nothing_readable_is_stored) {
   EXPECT_EQ(text_setting({{"description", "x"}}, "description"), "x");
 }
 
+TEST(Settings, G1_counts) {
+  EXPECT_EQ(*check_setting("keep", "7"), "7");
+  EXPECT_EQ(*check_setting("chain", "032"), "32") << "one spelling";
+  for (const char* value : {"-1", "7 ", "1000001", "many", "1.5", "99999999999999999999"}) {
+    const Result<std::string> checked = check_setting("keep", value);
+    ASSERT_FALSE(checked) << value;
+    EXPECT_NE(std::string(text_of(checked.error())).find("from 0 to 1000000"), std::string::npos);
+  }
+  EXPECT_EQ(count_setting({}, "keep"), 0u);
+  EXPECT_EQ(count_setting({{"keep", "3"}}, "keep"), 3u);
+  EXPECT_EQ(count_setting({{"keep", "for ever"}}, "keep"), 0u) << "G2";
+}
+
 TEST(Settings, every_row_of_the_table_is_sound) {
   std::set<std::string_view> keys;
   for (const SettingRow& row : all_settings()) {
@@ -140,6 +153,13 @@ TEST(Metrics, M1_everything_is_valid_text) {
   disk::DiskInfo b;
   b.name = "b:1";
   add_disks(text, {a, b});
+  disk::JobInfo waiting;
+  waiting.steps_total = 3;
+  disk::JobInfo running = waiting;
+  running.kind = disk::JobKind::consolidate;
+  running.state = disk::JobState::running;
+  running.steps_done = 2;
+  add_jobs(text, {waiting, running, waiting}, {.consolidated = 5, .work_ns = 1'500'000'000});
   add_nbd(text, {});
   add_io(text, FiberIoCounters());
   add_process(text);
@@ -147,6 +167,14 @@ TEST(Metrics, M1_everything_is_valid_text) {
   expect_valid(out);
   EXPECT_NE(out.find("firn_disk_bytes{disk=\"a\"} 4096\n"), std::string::npos);
   EXPECT_NE(out.find("firn_pool_capacity_bytes 68719476736\n"), std::string::npos);
+  for (const char* line :
+       {"firn_jobs{kind=\"drop\",state=\"waiting\"} 2\n",
+        "firn_job_steps_done{kind=\"consolidate\",state=\"running\"} 2\n",
+        "firn_job_steps_planned{kind=\"drop\",state=\"waiting\"} 6\n",
+        "firn_jobs_ended_total{how=\"consolidated\"} 5\n", "firn_job_work_seconds_total 1.5\n",
+        "firn_disk_layers{disk=\"a\"} 1\n", "firn_pool_data_read_bytes_total{by=\"consolidate\"} 0\n"}) {
+    EXPECT_NE(out.find(line), std::string::npos) << line;
+  }
   EXPECT_NE(out.find("directory=\"/a \\\"b\\\"\\\\c\\nd\""), std::string::npos) << "M2";
 }
 
@@ -169,7 +197,8 @@ TEST(Answer, documents_keep_their_keys) {
   info.settings = {{"serve", "off"}, {"from-the-future", "x"}};
   EXPECT_EQ(answer_disks({info}),
             R"([{"name":"a","uuid":"","bytes":1,"mapped_bytes":0,"metadata_bytes":0,)"
-            R"("created":"1970-01-01T00:00:00Z","attached":0,"settings":{"description":"",)"
+            R"("created":"1970-01-01T00:00:00Z","attached":0,"snapshots":0,"layers":1,)"
+            R"("origin":"","settings":{"chain":"0","description":"","keep":"0",)"
             R"("read-only":"off","serve":"off","from-the-future":"x"}}])");
   EXPECT_EQ(answer_disks({}), "[]");
   disk::CheckReport report;
@@ -179,6 +208,41 @@ TEST(Answer, documents_keep_their_keys) {
   EXPECT_NE(answer_pool({}, {}).find(R"("served":false)"), std::string::npos);
   EXPECT_NE(answer_pool({}, {{"unix:/x"}, 3}).find(R"("listeners":["unix:/x"],"connections":3)"),
             std::string::npos);
+}
+
+TEST(Answer, snapshots_jobs_and_extents_keep_their_keys) {
+  disk::SnapshotInfo info;
+  info.disk = "a";
+  info.name = "s";
+  info.layer = 7;
+  info.clones = {"b", "c"};
+  const std::string snapshot =
+      R"({"disk":"a","name":"s","uuid":"","bytes":0,"mapped_bytes":0,"metadata_bytes":0,)"
+      R"("created":"1970-01-01T00:00:00Z","attached":0,"layer":7,"current":true,)"
+      R"("clones":["b","c"])";
+  EXPECT_EQ(answer_snapshots({info}), "[" + snapshot + "}]");
+  EXPECT_EQ(answer_made(info, {{"r"}, {}}, {3}), snapshot + R"(,"deleted":["r"],"layers":[3]})");
+  EXPECT_EQ(answer_snapshots({}), "[]");
+  info.attached = 2;
+  EXPECT_EQ(answer_kept({{"r"}, {info}}, {}),
+            R"({"deleted":["r"],"in_use":[{"name":"s","attached":2}],"layers":[]})");
+  EXPECT_EQ(answer_begun({1, 2}), R"({"layers":[1,2]})");
+  disk::JobInfo job;
+  job.kind = disk::JobKind::consolidate;
+  job.state = disk::JobState::failed;
+  job.layer = 4;
+  job.into = 5;
+  job.steps_total = 9;
+  job.error = "page 7";
+  EXPECT_EQ(answer_jobs({job}),
+            R"([{"kind":"consolidate","layer":4,"into":5,"disk":"","done":0,"total":9,)"
+            R"("state":"failed","error":"page 7"}])");
+  EXPECT_EQ(answer_jobs({}), "[]");
+  ExtentPage page{8192, {{0, 4096, Extent::data}, {4096, 4096, Extent::zero}}, 8192, true};
+  EXPECT_EQ(answer_extents("a@t", "a@s", 0, page),
+            R"({"name":"a@t","base":"a@s","bytes":8192,"offset":0,"extents":[)"
+            R"({"offset":0,"length":4096,"kind":"data"},)"
+            R"({"offset":4096,"length":4096,"kind":"zero"}],"next":8192,"complete":true})");
 }
 
 TEST(Answer, names_of_imports_are_told_apart) {

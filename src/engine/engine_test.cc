@@ -86,11 +86,12 @@ TEST_F(EngineTest, E1_every_verb_on_a_pool) {
     EXPECT_TRUE(has(ask(*engine, {.verb = ControlVerb::disk_set,
                                   .name = "b",
                                   .settings = {{"description", "x"}, {"serve", ""}}}),
-                    R"("description":"x","read-only":"off","serve":"on")"));
+                    R"("description":"x","keep":"0","read-only":"off","serve":"on")"));
     EXPECT_TRUE(has(ask(*engine, {.verb = ControlVerb::pool_check}), R"("clean":true)"));
     EXPECT_TRUE(has(ask(*engine, {.verb = ControlVerb::pool_grow, .bytes = 512 * kMiB}),
                     R"("capacity_bytes":536870912)"));
-    EXPECT_EQ(ask(*engine, {.verb = ControlVerb::disk_delete, .name = "b"}), "{}");
+    const std::string gone = ask(*engine, {.verb = ControlVerb::disk_delete, .name = "b"});
+    EXPECT_EQ(gone, R"({"layers":[]})") << "nothing runs in the background: it is done";
     EXPECT_EQ(ask(*engine, {.verb = ControlVerb::disk_delete, .name = "b"}), "not_found");
     EXPECT_EQ(ask(*engine, {.verb = ControlVerb::disk_socket, .name = "b"}), "unsupported");
     EXPECT_TRUE(engine->close(*io_));
@@ -155,6 +156,207 @@ TEST_F(EngineTest, exports_follow_the_settings) {
     EXPECT_TRUE(lone.find(*io_, "half.importing"));
     EXPECT_FALSE(lone.find(*io_, "a"));
     EXPECT_TRUE(engine->close(*io_));
+  });
+}
+
+// ----- snapshots
+
+class SnapshotsTest : public EngineTest {
+ protected:
+  // A pool with disk "a" of 64 MiB, written by `write`.
+  void with_engine(const std::function<void(Engine&)>& body) {
+    run([&, this] {
+      make_pool();
+      const std::unique_ptr<Engine> engine = open();
+      ASSERT_NE(engine, nullptr);
+      ask(*engine, {.verb = ControlVerb::disk_create, .name = "a", .bytes = 64 * kMiB});
+      body(*engine);
+      EXPECT_TRUE(has(ask(*engine, {.verb = ControlVerb::pool_check}), R"("clean":true)"));
+      EXPECT_TRUE(engine->close(*io_));
+    });
+  }
+  void write(Engine& engine, uint64_t at, uint64_t length, char with) {
+    const auto device = engine.disks().attach(*io_, "a");
+    ASSERT_TRUE(device);
+    const std::string text(length, with);
+    const ::iovec slice = slice_of(std::as_bytes(std::span(text)));
+    ASSERT_TRUE((*device)->write(*io_, {at, length}, Iovec(&slice, 1), {}));
+  }
+  std::string snapshot(Engine& engine, const std::string& name) {
+    return ask(engine, {.verb = ControlVerb::snapshot_create, .name = name});
+  }
+  std::string names(Engine& engine) {
+    std::string names;
+    const auto all = engine.disks().snapshots("a");
+    EXPECT_TRUE(all);
+    for (const disk::SnapshotInfo& each : *all) names += each.name + ' ';
+    return names;
+  }
+  // The extents that pages of `limit` give one after the other, as "offset+length kind" in grains.
+  std::string extents(Engine& engine, const std::string& name, const std::string& base,
+                      uint64_t limit, uint64_t offset = 0) {
+    std::string text;
+    for (bool complete = false; !complete;) {
+      const Result<ExtentPage> page =
+          page_of_extents(*io_, engine.disks(), name, base, offset, limit);
+      if (!page) return std::string(name_of(page.error().code));
+      EXPECT_LE(page->extents.size(), limit);
+      for (const disk::DiffRun& each : page->extents) {
+        text += fmt::format("{}+{}{} ", each.at / kGrainBytes, each.length / kGrainBytes,
+                            each.kind == Extent::data ? 'd' : 'z');
+      }
+      EXPECT_TRUE(page->complete || page->next > offset);
+      offset = page->next;
+      complete = page->complete;
+    }
+    return text;
+  }
+};
+
+TEST_F(SnapshotsTest, every_verb) {
+  with_engine([this](Engine& engine) {
+    write(engine, 0, kMiB, 'x');
+    EXPECT_TRUE(has(snapshot(engine, "a@s"), R"("disk":"a","name":"s")"));
+    EXPECT_EQ(snapshot(engine, "a@s"), "exists");
+    EXPECT_EQ(snapshot(engine, "b@s"), "not_found");
+    EXPECT_EQ(snapshot(engine, "a.importing@s"), "busy");
+    EXPECT_TRUE(has(ask(engine, {.verb = ControlVerb::snapshot_info, .name = "a@s"}),
+                    R"("mapped_bytes":1048576)"));
+    EXPECT_EQ(ask(engine, {.verb = ControlVerb::snapshot_info, .name = "a@t"}), "not_found");
+    EXPECT_EQ(ask(engine, {.verb = ControlVerb::snapshot_list, .name = "b"}), "not_found");
+    EXPECT_TRUE(has(ask(engine, {.verb = ControlVerb::snapshot_clone, .name = "a@s", .to = "c"}),
+                    R"("origin":"a@s")"));
+    EXPECT_EQ(ask(engine, {.verb = ControlVerb::snapshot_clone, .name = "a@s", .to = "c"}),
+              "exists");
+    EXPECT_TRUE(
+        has(ask(engine, {.verb = ControlVerb::snapshot_list, .name = "a"}), R"("clones":["c"])"));
+    EXPECT_EQ(ask(engine, {.verb = ControlVerb::disk_delete, .name = "a"}), "busy");
+    EXPECT_EQ(ask(engine, {.verb = ControlVerb::disk_resize, .name = "a", .bytes = kMiB}),
+              "invalid");
+    EXPECT_TRUE(
+        has(ask(engine, {.verb = ControlVerb::snapshot_revert, .name = "a@s"}), "\"layers\":[2"));
+    {
+      const auto client = engine.disks().attach(*io_, "a");
+      EXPECT_EQ(ask(engine, {.verb = ControlVerb::snapshot_revert, .name = "a@s"}), "busy");
+      const auto reader = engine.disks().attach(*io_, "a@s");
+      EXPECT_EQ(ask(engine, {.verb = ControlVerb::snapshot_delete, .name = "a@s"}), "busy");
+      EXPECT_TRUE(has(
+          ask(engine, {.verb = ControlVerb::snapshot_revert, .name = "a@s", .force = true}), "{"));
+    }
+    // Two layers stand on it: it stays, without a job.
+    EXPECT_TRUE(has(ask(engine, {.verb = ControlVerb::job_list}), R"("kind":"drop")"));
+    EXPECT_TRUE(engine.disks().sweep(*io_));
+    EXPECT_EQ(ask(engine, {.verb = ControlVerb::snapshot_delete, .name = "a@s"}),
+              R"({"layers":[]})");
+    EXPECT_EQ(ask(engine, {.verb = ControlVerb::job_list}), "[]");
+    // Only one is left: now it has.
+    EXPECT_TRUE(has(ask(engine, {.verb = ControlVerb::disk_delete, .name = "c"}), "layers"));
+    EXPECT_EQ(engine.disks().info("a")->layers, 1u);
+  });
+}
+
+TEST_F(SnapshotsTest, P1_P2_pages_of_extents_of_any_size_say_the_same) {
+  with_engine([this](Engine& engine) {
+    write(engine, 0, 64 * kKiB, 'x');
+    snapshot(engine, "a@s");
+    for (uint64_t i = 0; i < 12; ++i) write(engine, i * 3 * kGrainBytes, kGrainBytes, 'y');
+    {
+      const auto device = engine.disks().attach(*io_, "a");
+      ASSERT_TRUE((*device)->discard(*io_, {4 * kGrainBytes, 2 * kGrainBytes}));
+    }
+    snapshot(engine, "a@t");
+    write(engine, 32 * kMiB, 4 * kMiB, 'z');
+    const std::string changed =
+        "0+1d 3+1d 4+2z 6+1d 9+1d 12+1d 15+1d 18+1d 21+1d 24+1d 27+1d 30+1d 33+1d ";
+    const std::string allocated = "0+4d 6+10d 18+1d 21+1d 24+1d 27+1d 30+1d 33+1d ";
+    for (const uint64_t limit : {1, 2, 5, 13, 10000}) {
+      EXPECT_EQ(extents(engine, "a@t", "a@s", limit), changed) << limit;
+      EXPECT_EQ(extents(engine, "a@t", "", limit), allocated) << limit;
+      EXPECT_EQ(extents(engine, "a", "a@t", limit), "8192+1024d ") << limit;
+    }
+    EXPECT_EQ(extents(engine, "a@t", "a@s", 5, 20 * kGrainBytes), "21+1d 24+1d 27+1d 30+1d 33+1d ");
+    EXPECT_EQ(extents(engine, "a@t", "", 5, 8 * kGrainBytes),
+              "8+8d 18+1d 21+1d 24+1d 27+1d 30+1d 33+1d ");
+    EXPECT_EQ(extents(engine, "a@t", "a@s", 5, 64 * kMiB), "") << "at the end";
+    EXPECT_EQ(extents(engine, "a@t", "a@s", 5, UINT64_MAX), "") << "and beyond it";
+    EXPECT_EQ(extents(engine, "a@t", "a@none", 5), "not_found");
+    EXPECT_EQ(extents(engine, "a@t", "a@none", 5, 64 * kMiB), "not_found");
+    EXPECT_EQ(extents(engine, "a@none", "a@s", 5), "not_found");
+    EXPECT_EQ(extents(engine, "a@t", "a@s", 0), "invalid");
+    EXPECT_TRUE(has(ask(engine, {.verb = ControlVerb::extents, .name = "a@t", .limit = 1}),
+                    R"("extents":[{"offset":0,"length":16384,"kind":"data"}],"next":16384,)"
+                    R"("complete":false)"));
+  });
+}
+
+TEST_F(SnapshotsTest, the_settings_keep_and_chain_hold_after_each_new_one) {
+  with_engine([this](Engine& engine) {
+    ask(engine, {.verb = ControlVerb::disk_set, .name = "a", .settings = {{"keep", "3"}}});
+    for (int i = 0; i < 6; ++i) snapshot(engine, fmt::format("a@s{}", i));
+    EXPECT_EQ(names(engine), "s3 s4 s5 ");
+    {
+      const auto reader = engine.disks().attach(*io_, "a@s3");
+      EXPECT_TRUE(has(snapshot(engine, "a@s6"), R"("deleted":[])")) << "not one in use";
+    }
+    EXPECT_TRUE(has(snapshot(engine, "a@s7"), R"("deleted":["s3","s4"])"));
+    EXPECT_TRUE(engine.disks().sweep(*io_));
+    // What waits for its job is not counted again: the chain is judged as it will be.
+    ask(engine,
+        {.verb = ControlVerb::disk_set, .name = "a", .settings = {{"chain", "5"}, {"keep", ""}}});
+    for (int i = 0; i < 5; ++i) snapshot(engine, fmt::format("a@t{}", i));
+    EXPECT_EQ(names(engine), "t1 t2 t3 t4 ");
+    EXPECT_TRUE(engine.disks().sweep(*io_));
+    EXPECT_EQ(engine.disks().info("a")->layers, 5u);
+  });
+}
+
+TEST_F(SnapshotsTest, consolidate_keeps_the_newest_and_names_what_is_in_use) {
+  with_engine([this](Engine& engine) {
+    for (int i = 0; i < 5; ++i) snapshot(engine, fmt::format("a@s{}", i));
+    const ControlRequest by_settings{.verb = ControlVerb::disk_consolidate, .name = "a"};
+    EXPECT_TRUE(has(ask(engine, by_settings), R"("deleted":[],"in_use":[])")) << "none are set";
+    ControlRequest keep = by_settings;
+    keep.keep = 2;
+    {
+      const auto one = engine.disks().attach(*io_, "a@s1");
+      const auto two = engine.disks().attach(*io_, "a@s1");
+      EXPECT_TRUE(
+          has(ask(engine, keep), R"("deleted":["s0","s2"],"in_use":[{"name":"s1","attached":2}])"));
+    }
+    EXPECT_EQ(names(engine), "s1 s3 s4 ");
+    keep.keep = 0;
+    EXPECT_TRUE(has(ask(engine, keep), R"("deleted":["s1","s3","s4"])"));
+    EXPECT_TRUE(engine.disks().sweep(*io_));
+    EXPECT_EQ(engine.disks().info("a")->layers, 1u);
+    keep.name = "nobody";
+    EXPECT_EQ(ask(engine, keep), "not_found");
+  });
+}
+
+TEST_F(SnapshotsTest, are_offered_read_only_after_their_disk) {
+  with_engine([this](Engine& engine) {
+    snapshot(engine, "a@z");
+    snapshot(engine, "a@b");
+    ask(engine, {.verb = ControlVerb::disk_create, .name = "b", .bytes = kMiB});
+    DiskExports exports(engine.disks());
+    std::string list;
+    for (const serve::ExportEntry& each : exports.list(*io_)) {
+      list += each.name + (each.snapshot ? "! " : " ");
+    }
+    EXPECT_EQ(list, "a a@z! a@b! b ");
+    EXPECT_TRUE(exports.find(*io_, "a@z")->read_only);
+    EXPECT_EQ(exports.find(*io_, "a@none").error().code, Errc::not_found);
+    EXPECT_EQ(exports.find(*io_, "a@").error().code, Errc::not_found);
+    EXPECT_EQ(exports.find(*io_, "none@z").error().code, Errc::not_found);
+    ask(engine, {.verb = ControlVerb::disk_delete, .name = "b"});
+    EXPECT_EQ(serve::resolve_export(*io_, exports, "", "")->name, "a")
+        << "the only disk is the default one, whatever snapshots it has";
+    ask(engine, {.verb = ControlVerb::disk_set, .name = "a", .settings = {{"serve", "off"}}});
+    EXPECT_FALSE(exports.find(*io_, "a@z"));
+    EXPECT_TRUE(exports.list(*io_).empty());
+    LoneExports lone(engine.disks(), "a@z");
+    EXPECT_EQ(serve::resolve_export(*io_, lone, "", "")->name, "a@z");
+    EXPECT_FALSE(LoneExport::begin(*io_, pool_, engine.disks(), "a@none"));
   });
 }
 

@@ -2,6 +2,7 @@
 #include "engine/exports.h"
 
 #include "disk/changes.h"
+#include "engine/answer.h"
 #include "engine/engine.h"
 #include "engine/settings.h"
 #include "wire/text.h"
@@ -44,13 +45,15 @@ class ChangesContext final : public serve::MetaContext {
   std::shared_ptr<disk::ChangeView> view_;
 };
 
-Result<serve::Export> attach(Io& io, disk::Disks& disks, const disk::DiskInfo& info) {
+// `name`: the disk or one of its snapshots, `info` the disk's.
+Result<serve::Export> attach(Io& io, disk::Disks& disks, std::string_view name,
+                             const disk::DiskInfo& info) {
   serve::Export made;
-  made.name = info.name;
+  made.name = name;
   made.description = text_setting(info.settings, "description");
-  made.device = TRY(disks.attach(io, info.name));
+  made.device = TRY(disks.attach(io, name));
   made.read_only = flag_setting(info.settings, "read-only") || made.device->geometry().read_only;
-  for (const auto& view : TRY(disks.tracking().views(io, info.name))) {
+  for (const auto& view : TRY(disks.tracking().views(io, name))) {
     made.contexts.push_back(std::make_shared<ChangesContext>(view));
   }
   return made;
@@ -70,32 +73,45 @@ Error no_such_export(std::string_view name) {
 
 }  // namespace
 
+Result<void> find_any(const disk::Disks& disks, std::string_view name) {
+  const wire::NameParts parts = wire::split_name(name);
+  TRY(disks.info(parts.disk));
+  if (!parts.snapshot.empty()) TRY(disks.snapshot_info(parts.disk, parts.snapshot));
+  return ok;
+}
+
+// By the disk's settings, a snapshot too.
 Result<serve::Export> DiskExports::find(Io& io, std::string_view name) {
-  const size_t at = name.find('@');
-  disk::DiskInfo info = TRY(disks_.info(name.substr(0, at)));
+  const disk::DiskInfo info = TRY(disks_.info(wire::split_name(name).disk));
   if (!is_offered(info)) return no_such_export(name);
-  info.name = name;  // DISK@SNAP is offered as DISK is.
-  return attach(io, disks_, info);
+  return attach(io, disks_, name, info);
 }
 
 std::vector<serve::ExportEntry> DiskExports::list(Io&) {
   std::vector<serve::ExportEntry> entries;
   for (const disk::DiskInfo& info : disks_.list()) {
-    if (is_offered(info)) entries.push_back(entry_of(info));
+    if (!is_offered(info)) continue;
+    entries.push_back(entry_of(info));
+    if (info.snapshots == 0) continue;
+    const Result<std::vector<disk::SnapshotInfo>> snapshots = disks_.snapshots(info.name);
+    if (!snapshots) continue;  // The disk was there a line ago, and nothing waited.
+    for (const disk::SnapshotInfo& each : *snapshots) {
+      entries.push_back({info.name + "@" + each.name, text_of_time(each.created_ns), true});
+    }
   }
   return entries;
 }
 
 Result<serve::Export> LoneExports::find(Io& io, std::string_view name) {
   if (name != name_) return no_such_export(name);
-  const disk::DiskInfo info = TRY(disks_.info(name));
-  return attach(io, disks_, info);
+  const disk::DiskInfo info = TRY(disks_.info(wire::split_name(name).disk));
+  return attach(io, disks_, name, info);
 }
 
 std::vector<serve::ExportEntry> LoneExports::list(Io&) {
-  const Result<disk::DiskInfo> info = disks_.info(name_);
+  const Result<disk::DiskInfo> info = disks_.info(wire::split_name(name_).disk);
   if (!info) return {};
-  return {entry_of(*info)};
+  return {{name_, text_setting(info->settings, "description")}};
 }
 
 }  // namespace firn::engine

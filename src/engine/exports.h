@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which disks front ends offer, and how: the pool's disks by their settings, or one disk alone.
+// Which disks and snapshots front ends offer, and how: by the disks' settings, or one alone.
 #pragma once
 
 #include <string>
@@ -9,7 +9,8 @@
 
 namespace firn::engine {
 
-// Every disk whose setting `serve` is on, except what is being imported.
+// Every disk whose setting `serve` is on, except what is being imported; and its snapshots, as
+// DISK@SNAP, read-only.
 class DiskExports final : public serve::ExportSource {
  public:
   explicit DiskExports(disk::Disks& disks) : disks_(disks) {}
@@ -20,7 +21,8 @@ class DiskExports final : public serve::ExportSource {
   disk::Disks& disks_;
 };
 
-// One disk, whatever its setting `serve` says: for sockets that this program's own commands use.
+// One disk or snapshot, whatever the setting `serve` says: for sockets that this program's own
+// commands use.
 class LoneExports final : public serve::ExportSource {
  public:
   LoneExports(disk::Disks& disks, std::string name) : disks_(disks), name_(std::move(name)) {}
@@ -31,5 +33,8 @@ class LoneExports final : public serve::ExportSource {
   disk::Disks& disks_;
   std::string name_;
 };
+
+// Errc::not_found when there is no such disk or snapshot.
+Result<void> find_any(const disk::Disks& disks, std::string_view name);
 
 }  // namespace firn::engine

@@ -31,7 +31,7 @@ LoneExport::LoneExport(Io& io, disk::Disks& disks, const std::string& disk, std:
 
 Result<std::unique_ptr<LoneExport>> LoneExport::begin(Io& io, const std::string& directory,
                                                       disk::Disks& disks, const std::string& disk) {
-  TRY(disks.info(disk));
+  TRY(find_any(disks, disk));
   std::string path = fresh_path(directory);
   std::unique_ptr<Socket> listener = TRY(listen_unix(path));
   std::unique_ptr<LoneExport> made(new LoneExport(io, disks, disk, path));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// LoneExport: one disk, offered on a Unix socket of its own that only this user may open: for
-// import, export and --stdio. It is the default export there, and the only one.
+// LoneExport: one disk or snapshot, offered on a Unix socket of its own that only this user may
+// open: for import, export and --stdio. It is the default export there, and the only one.
 #pragma once
 
 #include <memory>

@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <map>
 
 #include "base/check.h"
+#include "engine/answer.h"
 #include "engine/version.h"
 #include "wire/nbd.h"
 
@@ -139,6 +141,17 @@ void add_pool(MetricsText& text, const store::PoolInfo& info) {
   text.one("firn_pool_page_writes_total", counter, "Metadata pages written home.",
            info.page_writes);
   text.one("firn_pool_data_flushes_total", counter, "Flushes of the data file.", info.data_flushes);
+  constexpr std::array<std::string_view, store::kDataBys> kBys{"guest", "shrink", "consolidate"};
+  text.family("firn_pool_data_read_bytes_total", counter,
+              "Guest data read from the data file, by whose reason.");
+  for (size_t i = 0; i < kBys.size(); ++i) {
+    text.sample({{"by", kBys[i]}}, info.data_moved[i].read_bytes);
+  }
+  text.family("firn_pool_data_written_bytes_total", counter,
+              "Guest data written to the data file, by whose reason.");
+  for (size_t i = 0; i < kBys.size(); ++i) {
+    text.sample({{"by", kBys[i]}}, info.data_moved[i].written_bytes);
+  }
   text.family("firn_pool_formatted_bytes_total", counter,
               "Space made ready: inline, while a guest waited, or in the background.");
   text.sample({{"by", "inline"}}, info.inline_formatted_bytes);
@@ -163,6 +176,45 @@ void add_disks(MetricsText& text, const std::vector<disk::DiskInfo>& disks) {
        [](const disk::DiskInfo& info) { return info.metadata_bytes; });
   each("firn_disk_attached", "Users that hold the disk open now.",
        [](const disk::DiskInfo& info) { return info.attached; });
+  each("firn_disk_snapshots", "Snapshots of the disk.",
+       [](const disk::DiskInfo& info) { return info.snapshots; });
+  each("firn_disk_layers", "Layers of the disk's chain, its own included.",
+       [](const disk::DiskInfo& info) { return info.layers; });
+}
+
+namespace {
+
+// A sample for each kind and state of which there is a job.
+void each_job(MetricsText& text, const std::vector<disk::JobInfo>& jobs, std::string_view name,
+              std::string_view help, uint64_t (*value)(const disk::JobInfo&)) {
+  std::map<std::pair<disk::JobKind, disk::JobState>, uint64_t> sums;
+  for (const disk::JobInfo& job : jobs) sums[{job.kind, job.state}] += value(job);
+  text.family(name, MetricType::gauge, help);
+  for (const auto& [of, sum] : sums) {
+    text.sample({{"kind", name_of(of.first)}, {"state", name_of(of.second)}}, sum);
+  }
+}
+
+}  // namespace
+
+void add_jobs(MetricsText& text, const std::vector<disk::JobInfo>& jobs,
+              const disk::JobCounters& counters) {
+  using enum MetricType;
+  each_job(text, jobs, "firn_jobs", "Layers that are to go.",
+           [](const disk::JobInfo&) { return uint64_t{1}; });
+  each_job(text, jobs, "firn_job_steps_done", "Steps that these jobs have done.",
+           [](const disk::JobInfo& job) { return job.steps_done; });
+  each_job(text, jobs, "firn_job_steps_planned", "Steps that these jobs have in all, about.",
+           [](const disk::JobInfo& job) { return job.steps_total; });
+  text.family("firn_jobs_ended_total", counter, "Jobs that have ended, and how.");
+  text.sample({{"how", "consolidated"}}, counters.consolidated);
+  text.sample({{"how", "dropped"}}, counters.dropped);
+  text.sample({{"how", "shrunk"}}, counters.shrunk);
+  text.sample({{"how", "failed"}}, counters.failed);
+  text.one("firn_job_steps_total", counter, "Steps of all jobs that have ended; each is one atom.",
+           counters.steps);
+  text.family("firn_job_work_seconds_total", counter, "Time in these steps, without the rests.");
+  text.sample({}, static_cast<double>(counters.work_ns) / 1e9);
 }
 
 void add_tracking(MetricsText& text, const std::vector<disk::TrackingInfo>& disks) {

@@ -53,6 +53,8 @@ void add_pool(MetricsText& text, const store::PoolInfo& info);
 // Of the disks that are open.
 void add_tracking(MetricsText& text, const std::vector<disk::TrackingInfo>& disks);
 void add_disks(MetricsText& text, const std::vector<disk::DiskInfo>& disks);
+void add_jobs(MetricsText& text, const std::vector<disk::JobInfo>& jobs,
+              const disk::JobCounters& counters);
 // The NBD servers, by the transport of their listeners.
 struct NbdMetrics {
   std::string_view transport;  // "unix", "tcp"

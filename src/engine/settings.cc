@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/settings.h"
 
-#include <array>
+#include <charconv>
+#include <optional>
 
 #include "base/check.h"
 #include "wire/text.h"
@@ -45,6 +46,21 @@ Result<std::string> check_text(const SettingRow& row, std::string_view value) {
   return std::string(value);
 }
 
+std::optional<uint64_t> parse_count(const SettingRow& row, std::string_view value) {
+  uint64_t count = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), count);
+  if (error != std::errc() || end != value.data() + value.size()) return std::nullopt;
+  if (count < row.min || count > row.max) return std::nullopt;
+  return count;
+}
+
+Result<std::string> check_count(const SettingRow& row, std::string_view value) {
+  const std::optional<uint64_t> count = parse_count(row, value);
+  if (count.has_value()) return fmt::format("{}", *count);
+  return fail(Errc::invalid, "setting {}: \"{}\" is no number from {} to {}", row.key,
+              wire::printable(value), row.min, row.max);
+}
+
 }  // namespace
 
 std::span<const SettingRow> all_settings() { return kRows; }
@@ -57,6 +73,7 @@ Result<std::string> check_setting(std::string_view key, std::string_view value) 
   }
   if (value.empty()) return std::string();
   if (row->type == SettingType::text) return check_text(*row, value);
+  if (row->type == SettingType::count) return check_count(*row, value);
   const Result<bool> flag = wire::parse_switch(value);
   if (!flag) {
     return fail(Errc::invalid, "setting {}: \"{}\" is neither on nor off", key,
@@ -81,6 +98,17 @@ bool flag_setting(const Settings& settings, std::string_view key) {
     if (flag) return *flag;
   }
   return row->initial == "on";
+}
+
+uint64_t count_setting(const Settings& settings, std::string_view key) {
+  const SettingRow* row = find_row(key);
+  CHECK(row != nullptr && row->type == SettingType::count, "{}", key);
+  const auto found = settings.find(std::string(key));
+  if (found != settings.end()) {
+    const std::optional<uint64_t> count = parse_count(*row, found->second);
+    if (count.has_value()) return *count;
+  }
+  return *parse_count(*row, row->initial);
 }
 
 std::string describe_settings() {

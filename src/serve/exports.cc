@@ -61,7 +61,8 @@ Result<Export> resolve_export(Io& io, ExportSource& source, std::string_view nam
                               std::string_view default_name) {
   std::string wanted(name.empty() ? default_name : name);
   if (wanted.empty()) {
-    const std::vector<ExportEntry> entries = source.list(io);
+    std::vector<ExportEntry> entries = source.list(io);
+    std::erase_if(entries, [](const ExportEntry& entry) { return entry.snapshot; });
     if (entries.size() != 1) {
       return fail(Errc::not_found, "no export is the default one: there are {}", entries.size());
     }

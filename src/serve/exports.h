@@ -64,6 +64,7 @@ struct Export {
 struct ExportEntry {
   std::string name;
   std::string description;
+  bool snapshot = false;  // Never the default one.
 };
 
 class ExportSource {
@@ -80,7 +81,7 @@ class ExportSource {
 };
 
 // find(), with the empty name meaning `default_name` if that is not empty, else the only export
-// there is. Adds the two contexts that every export has, in front.
+// there is, snapshots aside. Adds the two contexts that every export has, in front.
 Result<Export> resolve_export(Io& io, ExportSource& source, std::string_view name,
                               std::string_view default_name);
 

@@ -15,6 +15,7 @@ namespace {
 
 constexpr uint64_t kSkippedMax = 16 * kMiB;  // Of one option's data; beyond, the length is a lie.
 constexpr uint32_t kPreferredBlock = 4096;
+constexpr size_t kGatheredBytes = 32 * kKiB;  // Of entries of a list, sent at once.
 
 }  // namespace
 
@@ -142,10 +143,19 @@ Result<NbdHandshake::Next> NbdHandshake::list(Io& io, View data) {
   if (!data.empty()) {
     return refuse(io, Option::list, OptionReply::error_invalid, "LIST takes no data");
   }
+  // Thousands of snapshots are a few large sends.
+  std::vector<std::byte> gathered;
   for (const ExportEntry& entry : world_.exports.list(io)) {
-    TRY(reply(io, Option::list, OptionReply::server,
-              wire::nbd::encode(wire::nbd::ServerEntry{entry.name, entry.description})));
+    const auto body = wire::nbd::encode(wire::nbd::ServerEntry{entry.name, entry.description});
+    const auto header = wire::nbd::encode(wire::nbd::OptionReplyHeader{
+        Option::list, OptionReply::server, static_cast<uint32_t>(body.size())});
+    gathered.insert(gathered.end(), header.begin(), header.end());
+    gathered.insert(gathered.end(), body.begin(), body.end());
+    if (gathered.size() < kGatheredBytes) continue;
+    TRY(send(io, gathered, {}));
+    gathered.clear();
   }
+  if (!gathered.empty()) TRY(send(io, gathered, {}));
   return reply(io, Option::list, OptionReply::ack, {});
 }
 
@@ -167,7 +177,7 @@ Result<NbdHandshake::Next> NbdHandshake::start_tls(Io& io, View data) {
   ++world_.counters.tls_connections_total;
   form_ = Form::simple;
   contexts_.clear();
-  contexts_of_.clear();
+  contexts_of_ = Export();
   return Next::option;
 }
 
@@ -180,7 +190,7 @@ Result<NbdHandshake::Next> NbdHandshake::info_or_go(Io& io, Option option, View 
       resolve_export(io, world_.exports, request->name, world_.default_export);
   if (!resolved) return refuse_export(io, option, resolved.error());
   Export found = resolved.take();
-  const bool with_contexts = contexts_of_ == found.name && !contexts_.empty();
+  const bool with_contexts = contexts_of_.name == found.name && !contexts_.empty();
 
   wire::nbd::InfoExport size;
   size.bytes = found.device->geometry().bytes;
@@ -226,7 +236,7 @@ Result<NbdHandshake::Next> NbdHandshake::meta_context(Io& io, Option option, Vie
   const bool listing = option == Option::list_meta_context;
   if (!listing) {  // Whatever comes of it, the old selection is gone.
     contexts_.clear();
-    contexts_of_.clear();
+    contexts_of_ = Export();
     if (form_ == Form::simple) {
       return refuse(io, option, OptionReply::error_invalid, "needs structured replies");
     }
@@ -238,8 +248,7 @@ Result<NbdHandshake::Next> NbdHandshake::meta_context(Io& io, Option option, Vie
       return refuse(io, option, OptionReply::error_invalid, "a query has no namespace");
     }
   }
-  const Result<Export> found =
-      resolve_export(io, world_.exports, asked->name, world_.default_export);
+  Result<Export> found = resolve_export(io, world_.exports, asked->name, world_.default_export);
   if (!found) return refuse_export(io, option, found.error());
 
   std::vector<std::shared_ptr<MetaContext>> chosen;
@@ -260,7 +269,7 @@ Result<NbdHandshake::Next> NbdHandshake::meta_context(Io& io, Option option, Vie
   }
   if (!listing) {
     contexts_ = std::move(chosen);
-    contexts_of_ = found->name;
+    contexts_of_ = found.take();
   }
   return reply(io, option, OptionReply::ack, {});
 }
@@ -268,7 +277,11 @@ Result<NbdHandshake::Next> NbdHandshake::meta_context(Io& io, Option option, Vie
 // --- common
 
 void NbdHandshake::enter(Export found) {
-  if (contexts_of_ == found.name) agreed_.contexts = std::move(contexts_);
+  if (contexts_of_.name == found.name) {
+    agreed_.contexts = std::move(contexts_);
+    found = std::move(contexts_of_);
+  }
+  contexts_of_ = Export();
   agreed_.form = form_;
   agreed_.flags = flags_of(found, !agreed_.contexts.empty());
   agreed_.exported = std::move(found);

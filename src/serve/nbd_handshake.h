@@ -55,8 +55,8 @@ class NbdHandshake {
   uint32_t client_flags_ = 0;
   bool encrypted_ = false;
   wire::nbd::Form form_ = wire::nbd::Form::simple;
-  // What SET_META_CONTEXT selected, and for which export.
-  std::string contexts_of_;
+  // What SET_META_CONTEXT selected, and of which export; GO enters that one: a client counts once.
+  Export contexts_of_;
   std::vector<std::shared_ptr<MetaContext>> contexts_;
   NbdAgreement agreed_;
 };

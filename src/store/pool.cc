@@ -46,6 +46,7 @@ struct Pool::Impl {
   uint64_t data_written = 0;  // Writes completed, ever.
   uint64_t data_durable = 0;  // Of them, covered by a flush.
   uint64_t data_flush_count = 0;
+  std::array<DataMoved, kDataBys> data_moved{};
   bool data_flush_failed = false;
 
   uint64_t guest_requests = 0;
@@ -226,7 +227,6 @@ Result<void> Pool::repairable() const {
               impl_->directory, unknown);
 }
 
-void Pool::data_written() { ++impl_->data_written; }
 void Pool::guest_began() {
   ++impl_->guest_requests;
   ++impl_->guests_in_flight;
@@ -371,6 +371,7 @@ PoolInfo Pool::info() const {
   info.background_formatted_bytes = blocks.background_formatted_bytes;
   info.inline_format_writes = blocks.inline_format_writes;
   info.data_flushes = impl.data_flush_count;
+  info.data_moved = impl.data_moved;
   info.fenced = impl.pages->is_fenced();
   return info;
 }
@@ -379,7 +380,20 @@ const std::string& Pool::directory() const { return impl_->directory; }
 const std::array<std::byte, 16>& Pool::uuid() const { return impl_->superblock.uuid; }
 PageStore& Pool::pages() { return *impl_->pages; }
 Blocks& Pool::blocks() { return *impl_->blocks; }
-File& Pool::data() { return *impl_->data; }
+uint32_t Pool::data_alignment() const { return impl_->data->alignment(); }
+
+Result<void> Pool::read_data(Io& io, DataBy by, uint64_t at, Iovec into) {
+  TRY(io.read(*impl_->data, at, into));
+  impl_->data_moved[static_cast<size_t>(by)].read_bytes += total_of(into);
+  return ok;
+}
+
+Result<void> Pool::write_data(Io& io, DataBy by, uint64_t at, Iovec from) {
+  TRY(io.write(*impl_->data, at, from));
+  ++impl_->data_written;  // The next flush has something to do.
+  impl_->data_moved[static_cast<size_t>(by)].written_bytes += total_of(from);
+  return ok;
+}
 PageRef Pool::root() { return impl_->root.again(); }
 
 }  // namespace firn::store

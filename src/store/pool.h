@@ -33,6 +33,15 @@ struct PoolShape {
   uint64_t journal_slot_bytes = 4 * kKiB;
 };
 
+// Why guest data is read or written: a guest asked; a shrink empties storage blocks; or a layer is
+// taken out, for which nothing is to be moved (P5).
+enum class DataBy : uint8_t { guest, shrink, consolidate };
+inline constexpr size_t kDataBys = 3;
+struct DataMoved {
+  uint64_t read_bytes = 0;
+  uint64_t written_bytes = 0;
+};
+
 // What is decided each time it is opened.
 struct PoolSettings {
   uint64_t cache_bytes = 64 * kMiB;       // Metadata pages kept in memory.
@@ -68,6 +77,7 @@ struct PoolInfo {
   uint64_t background_formatted_bytes = 0;
   uint64_t inline_format_writes = 0;
   uint64_t data_flushes = 0;
+  std::array<DataMoved, kDataBys> data_moved{};  // By DataBy, since opened.
   bool fenced = false;  // A flush or the journal failed; writes are refused until reopened.
 };
 
@@ -94,7 +104,10 @@ class Pool {
   // --- for disk/
   PageStore& pages();
   Blocks& blocks();
-  File& data();
+  uint32_t data_alignment() const;  // Of places, lengths and memory.
+  // The only way to guest data. Counts what was moved.
+  Result<void> read_data(Io& io, DataBy by, uint64_t at, Iovec into);
+  Result<void> write_data(Io& io, DataBy by, uint64_t at, Iovec from);
   // W2: everything written to the data file by calls that completed before this one is durable.
   // Callers share runs. A failure fences the pool.
   Result<void> flush_data(Io& io);
@@ -106,8 +119,6 @@ class Pool {
   // writable(), and nothing is in use here that this version does not know: Errc::too_new. What an
   // unknown feature keeps looks like a leak.
   Result<void> repairable() const;
-  // A write to the data file has completed: the next flush has something to do.
-  void data_written();
   // Guests come first: background work watches these.
   void guest_began();
   void guest_ended();

@@ -27,42 +27,82 @@ enum Member : uint16_t {
   kRepair = 4,
   kSettings = 8,
   kName = 16,
-  kApp = 32,
-  kSnapshot = 64,
-  kSince = 128,
-  kOffset = 256,
-  kLimit = 512,
+  kForce = 32,
+  kSnapshots = 64,
+  kKeep = 128,
+  kBase = 256,
+  kOffset = 512,
+  kLimit = 1024,
+  kApp = 2048,
+  kAlso = 4096,
+  kSince = 8192,
 };
+struct MemberName {
+  Member member;
+  std::string_view name;
+};
+constexpr std::array<MemberName, 14> kMembers{{
+    {kName, "name"},
+    {kSize, "size"},
+    {kTo, "to"},
+    {kSettings, "settings"},
+    {kRepair, "repair"},
+    {kForce, "force"},
+    {kSnapshots, "snapshots"},
+    {kKeep, "keep"},
+    {kBase, "base"},
+    {kOffset, "offset"},
+    {kLimit, "limit"},
+    {kApp, "app"},
+    {kAlso, "snapshot"},
+    {kSince, "since"},
+}};
+
+enum class NameRule : uint8_t { none, disk, snapshot, any };
 
 struct Row {
   ControlVerb verb;
   std::string_view method;
-  std::string_view noun;    // "pool" or "disks".
-  bool named;               // Whether a disk's name follows.
-  std::string_view action;  // The last step of the path, or "".
-  uint16_t members;         // What the body may hold ...
-  uint16_t required;        // ... and what it must.
+  std::string_view noun;                  // "pool", "jobs", "disks" or "snapshots".
+  NameRule named;                         // Whose name follows.
+  std::string_view action;                // The last step of the path, or "".
+  uint16_t members;                       // What the body may hold ...
+  uint16_t required;                      // ... and what it must.
+  NameRule name_member = NameRule::none;  // Of kName.
 };
-constexpr std::array<Row, 17> kRows{{
-    {ControlVerb::pool_info, "GET", "pool", false, "", kNone, kNone},
-    {ControlVerb::pool_grow, "POST", "pool", false, "grow", kSize, kSize},
-    {ControlVerb::pool_check, "POST", "pool", false, "check", kRepair, kNone},
-    {ControlVerb::disk_list, "GET", "disks", false, "", kNone, kNone},
-    {ControlVerb::disk_info, "GET", "disks", true, "", kNone, kNone},
-    {ControlVerb::disk_create, "POST", "disks", false, "", kName | kSize | kSettings,
-     kName | kSize},
-    {ControlVerb::disk_resize, "POST", "disks", true, "resize", kSize, kSize},
-    {ControlVerb::disk_rename, "POST", "disks", true, "rename", kTo, kTo},
-    {ControlVerb::disk_delete, "POST", "disks", true, "delete", kNone, kNone},
-    {ControlVerb::disk_set, "POST", "disks", true, "set", kSettings, kSettings},
-    {ControlVerb::disk_flush, "POST", "disks", true, "flush", kNone, kNone},
-    {ControlVerb::disk_socket, "POST", "disks", true, "socket", kNone, kNone},
-    {ControlVerb::changes_begin, "POST", "disks", true, "changes-begin", kApp | kSnapshot, kApp},
-    {ControlVerb::changes_list, "POST", "disks", true, "changes", kSince | kOffset | kLimit,
+constexpr auto kUnnamed = NameRule::none;
+constexpr auto kDisk = NameRule::disk;
+constexpr auto kSnapshot = NameRule::snapshot;
+constexpr auto kAny = NameRule::any;
+constexpr std::array<Row, 26> kRows{{
+    {ControlVerb::pool_info, "GET", "pool", kUnnamed, "", kNone, kNone},
+    {ControlVerb::pool_grow, "POST", "pool", kUnnamed, "grow", kSize, kSize},
+    {ControlVerb::pool_check, "POST", "pool", kUnnamed, "check", kRepair, kNone},
+    {ControlVerb::job_list, "GET", "jobs", kUnnamed, "", kNone, kNone},
+    {ControlVerb::disk_list, "GET", "disks", kUnnamed, "", kNone, kNone},
+    {ControlVerb::disk_info, "GET", "disks", kDisk, "", kNone, kNone},
+    {ControlVerb::disk_create, "POST", "disks", kUnnamed, "", kName | kSize | kSettings,
+     kName | kSize, kDisk},
+    {ControlVerb::disk_resize, "POST", "disks", kDisk, "resize", kSize, kSize},
+    {ControlVerb::disk_rename, "POST", "disks", kDisk, "rename", kTo, kTo},
+    {ControlVerb::disk_delete, "POST", "disks", kDisk, "delete", kSnapshots, kNone},
+    {ControlVerb::disk_set, "POST", "disks", kDisk, "set", kSettings, kSettings},
+    {ControlVerb::disk_flush, "POST", "disks", kDisk, "flush", kNone, kNone},
+    {ControlVerb::disk_socket, "POST", "disks", kAny, "socket", kNone, kNone},
+    {ControlVerb::disk_consolidate, "POST", "disks", kDisk, "consolidate", kKeep, kNone},
+    {ControlVerb::extents, "POST", "disks", kAny, "extents", kBase | kOffset | kLimit, kNone},
+    {ControlVerb::snapshot_list, "GET", "disks", kDisk, "snapshots", kNone, kNone},
+    {ControlVerb::snapshot_info, "GET", "snapshots", kSnapshot, "", kNone, kNone},
+    {ControlVerb::snapshot_create, "POST", "snapshots", kUnnamed, "", kName, kName, kSnapshot},
+    {ControlVerb::snapshot_delete, "POST", "snapshots", kSnapshot, "delete", kNone, kNone},
+    {ControlVerb::snapshot_revert, "POST", "snapshots", kSnapshot, "revert", kForce, kNone},
+    {ControlVerb::snapshot_clone, "POST", "snapshots", kSnapshot, "clone", kTo, kTo},
+    {ControlVerb::changes_begin, "POST", "disks", kDisk, "changes-begin", kApp | kAlso, kApp},
+    {ControlVerb::changes_list, "POST", "disks", kDisk, "changes", kSince | kOffset | kLimit,
      kSince},
-    {ControlVerb::changes_apps, "GET", "disks", true, "applications", kNone, kNone},
-    {ControlVerb::changes_end, "POST", "disks", true, "changes-end", kApp, kApp},
-    {ControlVerb::changes_off, "POST", "disks", true, "changes-off", kNone, kNone},
+    {ControlVerb::changes_apps, "GET", "disks", kDisk, "applications", kNone, kNone},
+    {ControlVerb::changes_end, "POST", "disks", kDisk, "changes-end", kApp, kApp},
+    {ControlVerb::changes_off, "POST", "disks", kDisk, "changes-off", kNone, kNone},
 }};
 
 const Row& row_of(ControlVerb verb) {
@@ -70,6 +110,11 @@ const Row& row_of(ControlVerb verb) {
     if (row.verb == verb) return row;
   }
   check_failed("row_of", __FILE__, __LINE__, fmt::format("verb {}", static_cast<int>(verb)));
+}
+
+Result<void> check_by(NameRule rule, std::string_view name) {
+  if (rule == NameRule::snapshot) return check_snapshot_name(name);
+  return rule == NameRule::any ? check_any_name(name) : check_disk_name(name);
 }
 
 struct Path {
@@ -105,8 +150,10 @@ bool split(std::string_view target, Path& path) {
 Result<const Row*> find_row(std::string_view method, const Path& path) {
   bool known = false;
   for (const Row& row : kRows) {
-    if (row.noun != path.noun || row.action != path.action || row.named == path.name.empty())
+    if (row.noun != path.noun || row.action != path.action ||
+        (row.named == NameRule::none) != path.name.empty()) {
       continue;
+    }
     if (row.method == method) return &row;
     known = true;
   }
@@ -115,15 +162,16 @@ Result<const Row*> find_row(std::string_view method, const Path& path) {
   return fail(Errc::not_found, "no such path in the API; see docs/reference/control.md");
 }
 
-Result<void> take_size(const Json& value, ControlRequest& request) {
+Result<void> take_size(std::string_view member, const Json& value, uint64_t& into) {
   if (value.is_number_unsigned()) {
-    request.bytes = value.get<uint64_t>();
+    into = value.get<uint64_t>();
     return ok;
   }
   if (!value.is_string()) {
-    return fail(Errc::invalid, "member \"size\": give bytes as a number, or a text like \"10G\"");
+    return fail(Errc::invalid, "member \"{}\": give bytes as a number, or a text like \"10G\"",
+                member);
   }
-  request.bytes = TRY(parse_size(value.get_ref<const std::string&>()));
+  into = TRY(parse_size(value.get_ref<const std::string&>()));
   return ok;
 }
 
@@ -142,15 +190,26 @@ Result<void> take_settings(const Json& value, ControlRequest& request) {
   return ok;
 }
 
-Result<void> take_name(std::string_view member, const Json& value, std::string& into) {
+Result<void> take_name(std::string_view member, NameRule rule, const Json& value,
+                       std::string& into) {
   if (!value.is_string()) return fail(Errc::invalid, "member \"{}\": give a text", member);
   into = value.get_ref<const std::string&>();
-  return check_disk_name(into);
+  return check_by(rule, into);
 }
 
-Result<void> take_number(std::string_view member, const Json& value, uint64_t& into) {
-  if (!value.is_number_unsigned())
-    return fail(Errc::invalid, "member \"{}\": give a number", member);
+Result<void> take_flag(std::string_view member, const Json& value, bool& into) {
+  if (!value.is_boolean()) {
+    return fail(Errc::invalid, "member \"{}\": give true or false", member);
+  }
+  into = value.get<bool>();
+  return ok;
+}
+
+Result<void> take_count(std::string_view member, const Json& value, uint64_t most,
+                        std::optional<uint64_t>& into) {
+  if (!value.is_number_unsigned() || value.get<uint64_t>() > most) {
+    return fail(Errc::invalid, "member \"{}\": give a number from 0 to {}", member, most);
+  }
   into = value.get<uint64_t>();
   return ok;
 }
@@ -166,56 +225,55 @@ Result<void> take_since(const Json& value, ControlRequest& request) {
 }
 
 Member member_of(std::string_view key) {
-  if (key == "app") return kApp;
-  if (key == "snapshot") return kSnapshot;
-  if (key == "since") return kSince;
-  if (key == "offset") return kOffset;
-  if (key == "limit") return kLimit;
-  if (key == "size") return kSize;
-  if (key == "to") return kTo;
-  if (key == "repair") return kRepair;
-  if (key == "settings") return kSettings;
-  if (key == "name") return kName;
+  for (const MemberName& each : kMembers) {
+    if (each.name == key) return each.member;
+  }
   return kNone;
 }
 
-Result<void> take_member(Member member, const Json& value, ControlRequest& request) {
+Result<void> take_member(const Row& row, Member member, const Json& value,
+                         ControlRequest& request) {
   switch (member) {
     case kSize:
-      return take_size(value, request);
+      return take_size("size", value, request.bytes);
     case kTo:
-      return take_name("to", value, request.to);
+      return take_name("to", NameRule::disk, value, request.to);
     case kName:
-      return take_name("name", value, request.name);
+      return take_name("name", row.name_member, value, request.name);
+    case kBase:
+      return take_name("base", NameRule::any, value, request.base);
     case kSettings:
       return take_settings(value, request);
     case kRepair:
-      if (!value.is_boolean()) return fail(Errc::invalid, "member \"repair\": give true or false");
-      request.repair = value.get<bool>();
-      return ok;
+      return take_flag("repair", value, request.repair);
+    case kForce:
+      return take_flag("force", value, request.force);
+    case kSnapshots:
+      return take_flag("snapshots", value, request.snapshots);
+    case kKeep:
+      return take_count("keep", value, UINT32_MAX, request.keep);
+    case kOffset:
+      return take_size("offset", value, request.offset);
+    case kLimit:
+      return take_count("limit", value, kExtentsMax, request.limit);
     case kApp:
-      return take_name("app", value, request.app);
-    case kSnapshot:
-      return take_name("snapshot", value, request.snapshot);
+      return take_name("app", NameRule::disk, value, request.app);
+    case kAlso:
+      return take_name("snapshot", NameRule::disk, value, request.snapshot);
     case kSince:
       return take_since(value, request);
-    case kOffset:
-      return take_number("offset", value, request.offset);
-    case kLimit:
-      return take_number("limit", value, request.limit);
     case kNone:
       break;
   }
   return ok;
 }
 
+// Of the first of them.
 std::string_view name_of_member(uint16_t members) {
-  if ((members & kApp) != 0) return "app";
-  if ((members & kSince) != 0) return "since";
-  if ((members & kName) != 0) return "name";
-  if ((members & kSize) != 0) return "size";
-  if ((members & kTo) != 0) return "to";
-  return "settings";
+  for (const MemberName& each : kMembers) {
+    if ((members & each.member) != 0) return each.name;
+  }
+  return "";
 }
 
 // Discards what lies too deep, and says that it did.
@@ -241,7 +299,7 @@ Result<void> take_body(const Row& row, std::string_view body, ControlRequest& re
       if (member == kNone || (row.members & member) == 0) {
         return fail(Errc::invalid, "member \"{}\" is not known here", printable(key));
       }
-      TRY(take_member(member, value, request));
+      TRY(take_member(row, member, value, request));
       seen = static_cast<uint16_t>(seen | member);
     }
   }
@@ -252,7 +310,15 @@ Result<void> take_body(const Row& row, std::string_view body, ControlRequest& re
 
 }  // namespace
 
-bool only_looks(ControlVerb verb) { return row_of(verb).method == "GET"; }
+bool only_looks(ControlVerb verb) {
+  return verb == ControlVerb::extents || row_of(verb).method == "GET";
+}
+
+Result<void> check_control_name(ControlVerb verb, std::string_view name) {
+  const Row& row = row_of(verb);
+  const NameRule rule = row.named == NameRule::none ? row.name_member : row.named;
+  return rule == NameRule::none ? ok : check_by(rule, name);
+}
 
 Result<ControlRequest> decode_control(std::string_view method, std::string_view target,
                                       std::string_view body) {
@@ -263,8 +329,8 @@ Result<ControlRequest> decode_control(std::string_view method, std::string_view 
   const Row& row = *TRY(find_row(method, path));
   ControlRequest request;
   request.verb = row.verb;
-  if (row.named) {
-    TRY(check_disk_name(path.name));
+  if (row.named != NameRule::none) {
+    TRY(check_by(row.named, path.name));
     request.name = path.name;
   }
   if (body.size() > kControlBodyBytesMax) {
@@ -280,7 +346,7 @@ ControlCall encode_control(const ControlRequest& request) {
   ControlCall call;
   call.method = row.method;
   call.target = fmt::format("{}{}", kRoot, row.noun);
-  if (row.named) call.target += "/" + request.name;
+  if (row.named != NameRule::none) call.target += "/" + request.name;
   if (!row.action.empty()) call.target += fmt::format("/{}", row.action);
   Json body = Json::object();
   if ((row.members & kName) != 0) body["name"] = request.name;
@@ -288,17 +354,21 @@ ControlCall encode_control(const ControlRequest& request) {
   if ((row.members & kTo) != 0) body["to"] = request.to;
   if ((row.members & kRepair) != 0) body["repair"] = request.repair;
   if ((row.members & kApp) != 0) body["app"] = request.app;
-  if ((row.members & kSnapshot) != 0 && !request.snapshot.empty()) {
+  if ((row.members & kAlso) != 0 && !request.snapshot.empty()) {
     body["snapshot"] = request.snapshot;
   }
   if ((row.members & kSince) != 0) body["since"] = request.since;
-  if ((row.members & kOffset) != 0) body["offset"] = request.offset;
-  if ((row.members & kLimit) != 0) body["limit"] = request.limit;
   if ((row.members & kSettings) != 0) {
     Json settings = Json::object();
     for (const auto& [key, value] : request.settings) settings[key] = value;
     body["settings"] = std::move(settings);
   }
+  if ((row.members & kForce) != 0) body["force"] = request.force;
+  if ((row.members & kSnapshots) != 0) body["snapshots"] = request.snapshots;
+  if ((row.members & kKeep) != 0 && request.keep.has_value()) body["keep"] = *request.keep;
+  if ((row.members & kBase) != 0 && !request.base.empty()) body["base"] = request.base;
+  if ((row.members & kOffset) != 0) body["offset"] = request.offset;
+  if ((row.members & kLimit) != 0 && request.limit.has_value()) body["limit"] = *request.limit;
   if (!body.empty()) call.body = body.dump(-1, ' ', false, Json::error_handler_t::replace);
   return call;
 }

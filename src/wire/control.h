@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -37,31 +38,49 @@ enum class ControlVerb : uint8_t {
   disk_rename = 8,
   disk_delete = 9,
   disk_set = 10,
-  disk_flush = 11,   // What was written to the disk before is durable afterwards.
-  disk_socket = 12,  // A socket that serves this disk alone, once; see `firn nbd`.
-  changes_begin = 40,
-  changes_list = 41,
-  changes_apps = 42,
-  changes_end = 43,
-  changes_off = 44,
+  disk_flush = 11,        // What was written to the disk before is durable afterwards.
+  disk_socket = 12,       // A socket that serves this disk or snapshot alone, once; see `firn nbd`.
+  disk_consolidate = 13,  // Deletes all snapshots but the newest `keep`, or what the settings say.
+  snapshot_list = 14,
+  snapshot_info = 15,
+  snapshot_create = 16,
+  snapshot_delete = 17,
+  snapshot_revert = 18,
+  snapshot_clone = 19,
+  extents = 20,  // What is allocated; with `base`, what differs from that.
+  job_list = 21,
+  changes_begin = 22,
+  changes_list = 23,
+  changes_apps = 24,
+  changes_end = 25,
+  changes_off = 26,
 };
+
+inline constexpr uint64_t kExtentsMax = 100'000;  // In one answer.
 
 struct ControlRequest {
   ControlVerb verb = ControlVerb::pool_info;
-  std::string name{};   // The disk; for disk_create the new one.
-  std::string to{};     // disk_rename.
+  std::string name{};   // The disk, or DISK@SNAPSHOT; of what creates the new one.
+  std::string to{};     // disk_rename, snapshot_clone.
   uint64_t bytes = 0;   // disk_create, disk_resize, pool_grow.
   bool repair = false;  // pool_check.
   // disk_set, disk_create. Sorted by key, each key once. An empty value restores the default.
   std::vector<std::pair<std::string, std::string>> settings{};
+  bool force = false;               // snapshot_revert: under its clients.
+  bool snapshots = false;           // disk_delete: with its snapshots.
+  std::optional<uint64_t> keep{};   // disk_consolidate.
+  std::string base{};               // extents: a disk or snapshot.
+  uint64_t offset = 0;              // extents, changes_list: from here on ...
+  std::optional<uint64_t> limit{};  // ... at most so many.
   // Change tracking.
   std::string app{};       // changes_begin, changes_end.
   std::string snapshot{};  // changes_begin; empty: none.
   std::string since{};     // changes_list: a change id.
-  uint64_t offset = 0;     // changes_list: where to begin, in bytes.
-  uint64_t limit = 0;      // changes_list: extents; 0: as many as there may be.
   bool operator==(const ControlRequest&) const = default;
 };
+
+// The rule that the verb has for `name`.
+Result<void> check_control_name(ControlVerb verb, std::string_view name);
 
 // Whether the verb leaves everything as it was: such verbs, and no others, are answered over TCP.
 bool only_looks(ControlVerb verb);

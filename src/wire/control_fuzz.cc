@@ -21,7 +21,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (const char c : firn::text_of(request.error())) CHECK(c >= ' ' && c <= '~', "C1");
     return 0;
   }
-  CHECK(request->name.empty() || firn::wire::check_disk_name(request->name), "C1");
+  CHECK(request->name.empty() || firn::wire::check_any_name(request->name), "C1");
+  CHECK(request->base.empty() || firn::wire::check_any_name(request->base), "C1");
   CHECK(request->to.empty() || firn::wire::check_disk_name(request->to), "C1");
   CHECK(request->settings.size() <= firn::wire::kSettingsMax, "C1");
   const firn::wire::ControlCall call = firn::wire::encode_control(*request);

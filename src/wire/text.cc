@@ -95,25 +95,50 @@ Result<bool> parse_switch(std::string_view text) {
   return fail(Errc::invalid, "\"{}\" is neither on nor off", printable(text));
 }
 
-Result<void> check_disk_name(std::string_view name) {
-  if (name.empty()) return fail(Errc::invalid, "a disk's name is empty; give it a name");
+namespace {
+
+Result<void> check_name(const char* noun, std::string_view name) {
+  if (name.empty()) return fail(Errc::invalid, "a {}'s name is empty; give it a name", noun);
   if (name.size() > kDiskNameBytesMax) {
-    return fail(Errc::invalid, "disk name \"{}\" has {} bytes; at most {} are allowed",
+    return fail(Errc::invalid, "{} name \"{}\" has {} bytes; at most {} are allowed", noun,
                 printable(name, 40), name.size(), kDiskNameBytesMax);
   }
   if (name[0] == '.' || name[0] == '-') {
-    return fail(Errc::invalid, "disk name \"{}\" begins with '{}'; begin with a letter or a digit",
-                printable(name), name[0]);
+    return fail(Errc::invalid, "{} name \"{}\" begins with '{}'; begin with a letter or a digit",
+                noun, printable(name), name[0]);
   }
   for (const char c : name) {
     if (is_letter(c) || is_digit(c) || std::string_view("._:-").find(c) != std::string_view::npos) {
       continue;
     }
-    return fail(Errc::invalid,
-                "disk name \"{}\" holds '{}'; letters, digits and . _ : - are allowed",
-                printable(name), printable(std::string_view(&c, 1)));
+    return fail(Errc::invalid, "{} name \"{}\" holds '{}'; letters, digits and . _ : - are allowed",
+                noun, printable(name), printable(std::string_view(&c, 1)));
   }
   return ok;
+}
+
+}  // namespace
+
+Result<void> check_disk_name(std::string_view name) { return check_name("disk", name); }
+
+NameParts split_name(std::string_view name) {
+  const size_t at = name.find('@');
+  if (at == std::string_view::npos) return {name, {}};
+  return {name.substr(0, at), name.substr(at + 1)};
+}
+
+Result<void> check_snapshot_name(std::string_view name) {
+  if (name.find('@') == std::string_view::npos) {
+    return fail(Errc::invalid, "\"{}\" names no snapshot; say DISK@SNAPSHOT", printable(name));
+  }
+  const NameParts parts = split_name(name);
+  TRY(check_name("disk", parts.disk));
+  return check_name("snapshot", parts.snapshot);
+}
+
+Result<void> check_any_name(std::string_view name) {
+  return name.find('@') == std::string_view::npos ? check_disk_name(name)
+                                                  : check_snapshot_name(name);
 }
 
 }  // namespace firn::wire

@@ -32,6 +32,15 @@ Result<bool> parse_switch(std::string_view text);
 
 // The rule of disk/disks.h. The answer names the offending character.
 Result<void> check_disk_name(std::string_view name);
+// DISK@SNAPSHOT, each by the same rule.
+Result<void> check_snapshot_name(std::string_view name);
+// Either.
+Result<void> check_any_name(std::string_view name);
+struct NameParts {
+  std::string_view disk;
+  std::string_view snapshot;  // Empty: there is no '@'.
+};
+NameParts split_name(std::string_view name);
 
 // What somebody sent, fit for one line of a log or a terminal: control characters and bytes outside
 // ASCII become '?', and anything beyond `bytes_max` becomes "...".

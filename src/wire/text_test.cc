@@ -92,6 +92,24 @@ TEST(Text, names) {
   EXPECT_FALSE(check_disk_name(std::string_view("a\0b", 3)));
 }
 
+TEST(Text, names_of_snapshots) {
+  EXPECT_TRUE(check_snapshot_name("web@2026-11-21T16:00:00Z"));
+  EXPECT_TRUE(check_any_name("web@monday"));
+  EXPECT_TRUE(check_any_name("web"));
+  EXPECT_EQ(split_name("web@monday").disk, "web");
+  EXPECT_EQ(split_name("web@monday").snapshot, "monday");
+  EXPECT_EQ(split_name("web").snapshot, "");
+  EXPECT_TRUE(check_snapshot_name(std::string(128, 'd') + "@" + std::string(128, 's')));
+  for (const char* name : {"", "web", "web@", "@monday", "@", "a@b@c", "a@b/c", "a/b@c", "a@-b",
+                           "a@.", "a b@c", "a@b\n"}) {
+    const Result<void> checked = check_snapshot_name(name);
+    ASSERT_FALSE(checked) << name;
+    EXPECT_EQ(checked.error().code, Errc::invalid);
+  }
+  EXPECT_FALSE(check_any_name("a@b@c"));
+  EXPECT_FALSE(check_any_name(""));
+}
+
 TEST(Text, X1_what_is_quoted_fits_a_terminal) {
   EXPECT_EQ(printable("a\x1b[31mb\n\xff"), "a?[31mb??");
   EXPECT_EQ(printable("abcdef", 3), "abc...");

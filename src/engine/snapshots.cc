@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// The verbs that make and unmake snapshots. What goes leaves work behind, which goes on in the
+// background; the answer names its layers, so that who asked can follow it in the list of jobs.
+#include <set>
+
+#include "base/log.h"
+#include "engine/engine.h"
+#include "engine/extents.h"
+#include "engine/keep.h"
+#include "wire/text.h"
+
+namespace firn::engine {
+
+using wire::ControlRequest;
+using wire::ControlVerb;
+
+namespace {
+
+// The jobs that were not there before. Somebody else's may be among them: waiting for these too
+// does no harm.
+class Begun {
+ public:
+  explicit Begun(const disk::Disks& disks) : disks_(disks) {
+    for (const disk::JobInfo& job : disks.jobs()) before_.insert(job.layer);
+  }
+  std::vector<uint32_t> layers() const {
+    std::vector<uint32_t> layers;
+    for (const disk::JobInfo& job : disks_.jobs()) {
+      if (job.kind == disk::JobKind::shrink || before_.contains(job.layer)) continue;
+      layers.push_back(job.layer);
+    }
+    return layers;
+  }
+
+ private:
+  const disk::Disks& disks_;
+  std::set<uint32_t> before_;
+};
+
+}  // namespace
+
+Result<std::string> Engine::make_snapshot(Io& io, const ControlRequest& request) {
+  const wire::NameParts of = wire::split_name(request.name);
+  if (is_import(of.disk)) {
+    return fail(Errc::busy, "disk '{}' is being imported; take a snapshot when it is there",
+                of.disk);
+  }
+  const Begun begun(*disks_);
+  TRY(disks_->snapshot(io, of.disk, of.snapshot));
+  const disk::SnapshotInfo made = TRY(disks_->snapshot_info(of.disk, of.snapshot));
+  // The snapshot is there, whatever comes of the others.
+  const disk::DiskInfo info = TRY(disks_->info(of.disk));
+  Result<Kept> kept = apply_keep(io, *disks_, of.disk, keep_rule(info.settings));
+  if (!kept) {
+    log(LogLevel::warning, "disk '{}': its older snapshots stay for now: {}", of.disk,
+        text_of(kept.error()));
+    kept = Kept();
+  }
+  return answer_made(made, *kept, begun.layers());
+}
+
+Result<std::string> Engine::unmake(Io& io, const ControlRequest& request) {
+  const wire::NameParts of = wire::split_name(request.name);
+  const Begun begun(*disks_);
+  if (request.verb == ControlVerb::disk_delete) {
+    TRY(disks_->remove(io, of.disk, request.snapshots));
+  } else if (request.verb == ControlVerb::snapshot_revert) {
+    TRY(disks_->revert(io, of.disk, of.snapshot, request.force));
+  } else {
+    TRY(disks_->remove_snapshot(io, of.disk, of.snapshot));
+  }
+  return answer_begun(begun.layers());
+}
+
+Result<std::string> Engine::consolidate(Io& io, const ControlRequest& request) {
+  const disk::DiskInfo info = TRY(disks_->info(request.name));
+  const Kept kept = TRY(request.keep.has_value()
+                            ? keep_newest(io, *disks_, request.name, *request.keep)
+                            : apply_keep(io, *disks_, request.name, keep_rule(info.settings)));
+  std::vector<uint32_t> layers;  // Whatever was begun before, too.
+  for (const disk::JobInfo& job : disks_->jobs()) {
+    if (job.kind == disk::JobKind::shrink || job.state == disk::JobState::failed) continue;
+    layers.push_back(job.layer);
+  }
+  return answer_kept(kept, layers);
+}
+
+}  // namespace firn::engine
