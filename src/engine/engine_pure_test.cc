@@ -199,7 +199,7 @@ TEST(Answer, documents_keep_their_keys) {
             R"([{"name":"a","uuid":"","bytes":1,"mapped_bytes":0,"metadata_bytes":0,)"
             R"("created":"1970-01-01T00:00:00Z","attached":0,"snapshots":0,"layers":1,)"
             R"("origin":"","settings":{"chain":"0","description":"","keep":"0",)"
-            R"("read-only":"off","serve":"off","from-the-future":"x"}}])");
+            R"("read-only":"off","serve":"off","placement":"in-place","from-the-future":"x"}}])");
   EXPECT_EQ(answer_disks({}), "[]");
   disk::CheckReport report;
   EXPECT_NE(answer_check(report).find(R"("clean":true)"), std::string::npos);
