@@ -85,7 +85,7 @@ Result<int> run_extents(FiberIo& io, const Arguments& arguments) {
   TRY(print(stream.end()));
   if (arguments.command != Command::snapshot_diff || arguments.json) return kDone;
   TRY(print(stream.summary()));
-  if (!complete) TRY(print(fmt::format("there may be more from --offset {} on\n", request.offset)));
+  if (!complete) TRY(print(fmt::format("more from --offset {} on\n", request.offset)));
   return kDone;
 }
 

@@ -20,9 +20,9 @@ Result<void> poll(FiberIo& io, Session& session, JobWatch& watch, Progress& prog
   for (Duration pause = kPollMin; !ended; pause = std::min(pause * 2, kPollMax)) {
     const Result<std::string> jobs = session.ask({.verb = ControlVerb::job_list});
     if (!jobs) {
-      const std::string why(text_of(jobs.error()));
-      return fail_text(jobs.error().code, 0,
-                       why + "; what was begun goes on when the pool is opened again");
+      return fail(Errc::io,
+                  "the daemon no longer answers; the name is gone, and the rest goes on "
+                  "when the pool is opened again");
     }
     const bool more = TRY(watch.look(jobs_of(*jobs)));
     if (!more) return ok;

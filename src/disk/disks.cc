@@ -2,6 +2,7 @@
 #include "disk/disks.h"
 
 #include <algorithm>
+#include <ranges>
 
 #include "base/log.h"
 #include "disk/disks_impl.h"
@@ -92,7 +93,27 @@ std::string DisksImpl::disk_of_live_layer(uint32_t layer) const {
   return name != nullptr && name->named.kind == RecordKind::disk ? name->named.name : "";
 }
 
-DiskInfo DisksImpl::describe(const Catalog::NameSeen& seen) const {
+// Each layer is looked at once, however many disks stand on it: `known` remembers.
+DisksImpl::Chain DisksImpl::chain_of(uint32_t layer, Chains& known) const {
+  std::vector<uint32_t> path;
+  Chain chain;
+  for (uint32_t at = layer; at != 0; at = catalog_.layers().at(at).layer.parent) {
+    const auto found = known.find(at);
+    if (found != known.end()) {
+      chain = found->second;
+      break;
+    }
+    path.push_back(at);
+  }
+  for (const uint32_t at : std::views::reverse(path)) {
+    ++chain.layers;
+    if (is_hidden(at) && catalog_.children(at).size() < 2) ++chain.going;
+    known[at] = chain;
+  }
+  return chain;
+}
+
+DiskInfo DisksImpl::describe(const Catalog::NameSeen& seen, Chains& chains) const {
   const LayerRecord& layer = catalog_.layers().at(seen.named.layer).layer;
   DiskInfo info;
   info.name = seen.named.name;
@@ -104,12 +125,15 @@ DiskInfo DisksImpl::describe(const Catalog::NameSeen& seen) const {
   info.attached = attached(seen.named.uuid);
   info.snapshots = static_cast<uint32_t>(catalog_.snapshots(seen.named.uuid).size());
   info.settings = seen.named.settings;
-  for (uint32_t below = layer.parent; below != 0; ++info.layers) {
+  const Chain chain = chain_of(seen.named.layer, chains);
+  info.layers = chain.layers;
+  info.layers_going = chain.going;
+  for (uint32_t below = layer.parent; below != 0;) {
     const Catalog::NameSeen* const name = catalog_.name_of(below);
-    if (info.origin.empty() && name != nullptr && name->named.disk != seen.named.uuid) {
+    if (name != nullptr && name->named.disk != seen.named.uuid) {
       info.origin = full_name(name->named);
+      break;
     }
-    if (is_hidden(below) && catalog_.children(below).size() < 2) ++info.layers_going;
     below = catalog_.layers().at(below).layer.parent;
   }
   return info;
@@ -118,12 +142,14 @@ DiskInfo DisksImpl::describe(const Catalog::NameSeen& seen) const {
 std::vector<DiskInfo> DisksImpl::list() const {
   std::vector<DiskInfo> infos;
   infos.reserve(catalog_.names().size());
-  for (const auto& [name, seen] : catalog_.names()) infos.push_back(describe(seen));
+  Chains chains;
+  for (const auto& [name, seen] : catalog_.names()) infos.push_back(describe(seen, chains));
   return infos;
 }
 
 Result<DiskInfo> DisksImpl::info(std::string_view name) const {
-  return describe(TRY(find(name))->second);
+  Chains chains;
+  return describe(TRY(find(name))->second, chains);
 }
 
 // --- records set aside

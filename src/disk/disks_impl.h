@@ -72,7 +72,13 @@ class DisksImpl final : public Disks {
   Result<const Catalog::NameSeen*> find_snapshot(const format::Named& disk,
                                                  std::string_view name) const;
   std::string full_name(const format::Named& named) const;
-  DiskInfo describe(const Catalog::NameSeen& seen) const;
+  struct Chain {
+    uint32_t layers = 0;
+    uint32_t going = 0;
+  };
+  using Chains = std::map<uint32_t, Chain>;  // Down from each layer.
+  Chain chain_of(uint32_t layer, Chains& known) const;
+  DiskInfo describe(const Catalog::NameSeen& seen, Chains& chains) const;
   SnapshotInfo describe_snapshot(const format::Named& disk, const Catalog::NameSeen& seen) const;
   bool rests_on(uint32_t layer, uint32_t below) const;
   std::string disk_of_live_layer(uint32_t layer) const;

@@ -75,12 +75,12 @@ Result<std::unique_ptr<Engine>> Engine::open(Io& io, const std::string& director
 }
 
 Result<void> Engine::close(Io& io) {
-  const Result<void> rested = disks_->close(io);
+  const Result<void> marked = pool_->writable() ? disks_->close(io) : Result<void>();
   disks_.reset();
   const std::unique_ptr<store::Pool> pool = std::move(pool_);
   const Result<void> closed = pool->close(io);
   if (!closed) return closed.error();  // It knows why.
-  return rested.has_value() ? Result<void>() : Result<void>(rested.error());
+  return marked.has_value() ? Result<void>() : Result<void>(marked.error());
 }
 
 Result<std::string> Engine::disk(std::string_view name) const {

@@ -284,8 +284,13 @@ TEST_F(SnapshotsTest, P1_P2_pages_of_extents_of_any_size_say_the_same) {
     EXPECT_EQ(extents(engine, "a@none", "a@s", 5), "not_found");
     EXPECT_EQ(extents(engine, "a@t", "a@s", 0), "invalid");
     EXPECT_TRUE(has(ask(engine, {.verb = ControlVerb::extents, .name = "a@t", .limit = 1}),
-                    R"("extents":[{"offset":0,"length":16384,"kind":"data"}],"next":16384,)"
+                    R"("extents":[{"offset":0,"length":16384,"kind":"data"}],"next":24576,)"
                     R"("complete":false)"));
+    // Extents do not end where the looking rests.
+    ASSERT_TRUE(engine.disks().resize(*io_, "a", 4 * kGiB));
+    write(engine, kGiB - 64 * kKiB, 128 * kKiB, 'w');
+    EXPECT_EQ(extents(engine, "a", "a@t", 10), "8192+1024d 262128+32d ");
+    EXPECT_EQ(extents(engine, "a", "", 1, kGiB - 4 * kKiB), "262143+17d ");
   });
 }
 

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "serve/nbd_test_client.h"
 
 namespace firn::serve {
@@ -78,6 +80,26 @@ TEST(NbdHandshake, list_and_abort) {
     EXPECT_TRUE(client->at_end());
   });
   EXPECT_TRUE(server.log.lines.empty());
+}
+
+TEST(NbdHandshake, a_list_of_thousands_is_whole) {
+  TestServer server;
+  for (int i = 0; i < 3000; ++i) server.exports.add(fmt::format("snap{}", i), server.device);
+  server.run([&] {
+    auto client = server.client();
+    client->greet();
+    const auto answers = client->option(Option::list);
+    ASSERT_EQ(answers.size(), 3002u);
+    std::set<std::string> names;
+    for (size_t i = 0; i + 1 < answers.size(); ++i) {
+      const auto entry = nbd::decode_server_entry(answers[i].data);
+      ASSERT_TRUE(entry);
+      names.emplace(entry->name);
+    }
+    EXPECT_EQ(names.size(), 3001u);
+    EXPECT_EQ(answers.back().type, OptionReply::ack);
+    EXPECT_EQ(client->go("snap2999"), OptionReply::ack);
+  });
 }
 
 TEST(NbdHandshake, info_tells_and_go_goes) {
