@@ -13,6 +13,7 @@ using store::PageKind;
 
 namespace {
 constexpr uint64_t kOwnBit = uint64_t{1} << 63;
+constexpr Duration kWalkThrough = std::chrono::microseconds(200);
 constexpr PageKind kind_at(uint8_t level) { return level == 0 ? PageKind::map : PageKind::index; }
 }  // namespace
 
@@ -195,6 +196,7 @@ Result<void> Consolidation::retire(Io& io, const Place& place, uint8_t level) {
       retire_now(place, page, level);
       return ok;
     }));
+    if (lower_at(place).own) io.sleep(kWalkThrough);
   }
   return ok;
 }

@@ -17,46 +17,57 @@ constexpr uint64_t leaves_of(uint8_t level) {  // Below a whole page of this lev
 }  // namespace
 
 Result<void> Diff::run(Io& io) {
-  const Tree a{a_.root().page, a_.level()};
-  const Tree b{b_.root().page, b_.level()};
+  const Tree a = TRY(root(io, a_));
+  const Tree b = TRY(root(io, b_));
   TRY(compare(io, a, b, std::max(a.level, b.level), 0));
   end();
   return ok;
 }
 
-Result<PageRef> Diff::node(Io& io, Layer& layer, Tree tree, uint8_t level) {
-  if (tree.page == 0 || tree.level < level) return PageRef();
-  return layer.node(io, tree.page, level);
+// A page's number is read from a pinned page, and nothing waits before it is pinned itself: maps
+// of live disks change, and a page whose number was noted before a wait may be somebody else's.
+Result<Diff::Tree> Diff::root(Io& io, Layer& layer) {
+  const uint8_t level = layer.level();
+  if (layer.root().page == format::kNoPage) return Tree{};
+  return Tree{TRY(layer.node(io, layer.root().page, level)), level};
 }
 
-Diff::Tree Diff::child(const PageRef& node, Tree tree, uint8_t level, uint64_t slot) {
-  if (tree.page == 0) return {};
-  if (tree.level < level) return slot == 0 ? tree : Tree{};
-  return {node.word(slot) & format::kPageNoMax, static_cast<uint8_t>(level - 1)};
+PageNo Diff::below(const Tree& tree, uint8_t level, uint64_t slot) {
+  if (!tree.page) return format::kNoPage;
+  if (tree.level < level) return slot == 0 ? tree.page.no() : format::kNoPage;
+  return tree.page.word(slot) & format::kPageNoMax;
 }
 
-// The pages compared stay pinned while their children are: none of them is freed meanwhile.
-Result<void> Diff::compare(Io& io, Tree a, Tree b, uint8_t level, uint64_t first_leaf) {
-  const uint64_t begin = first_leaf * kLeafBytes;
-  if (enough_ || begin >= range_.end() || begin + leaves_of(level) * kLeafBytes <= range_.at) {
+Result<Diff::Tree> Diff::child(Io& io, Layer& layer, const Tree& tree, uint8_t level,
+                               uint64_t slot) {
+  const PageNo page = below(tree, level, slot);
+  if (page == format::kNoPage) return Tree{};
+  if (tree.level < level) return Tree{tree.page.again(), tree.level};
+  const auto under = static_cast<uint8_t>(level - 1);
+  return Tree{TRY(layer.node(io, page, under)), under};
+}
+
+Result<void> Diff::compare(Io& io, const Tree& a, const Tree& b, uint8_t level,
+                           uint64_t first_leaf) {
+  if (level == 0) {
+    compare_leaves(a.page, b.page, first_leaf);
     return ok;
   }
-  if (a.page == b.page && (a.level == b.level || a.page == 0)) return ok;
-  if (level == 0) return compare_leaves(io, a.page, b.page, first_leaf);
-  const PageRef node_a = TRY(node(io, a_, a, level));
-  const PageRef node_b = TRY(node(io, b_, b, level));
-  const uint64_t step = leaves_of(static_cast<uint8_t>(level - 1));
+  const auto under = static_cast<uint8_t>(level - 1);
+  const uint64_t step = leaves_of(under);
   for (uint64_t slot = 0; slot < kFanout && !enough_; ++slot) {
-    TRY(compare(io, child(node_a, a, level, slot), child(node_b, b, level, slot),
-                static_cast<uint8_t>(level - 1), first_leaf + slot * step));
+    const uint64_t leaf = first_leaf + slot * step;
+    if (leaf * kLeafBytes >= range_.end()) break;
+    if ((leaf + step) * kLeafBytes <= range_.at) continue;
+    if (below(a, level, slot) == below(b, level, slot)) continue;
+    const Tree child_a = TRY(child(io, a_, a, level, slot));
+    const Tree child_b = TRY(child(io, b_, b, level, slot));
+    TRY(compare(io, child_a, child_b, under, leaf));
   }
   return ok;
 }
 
-Result<void> Diff::compare_leaves(Io& io, PageNo a, PageNo b, uint64_t leaf) {
-  PageRef leaf_a, leaf_b;
-  if (a != 0) leaf_a = TRY(a_.node(io, a, 0));
-  if (b != 0) leaf_b = TRY(b_.node(io, b, 0));
+void Diff::compare_leaves(const PageRef& a, const PageRef& b, uint64_t leaf) {
   const auto entry = [](const PageRef& page, uint64_t slot) {
     GrainEntry found = page ? format::grain_entry_of(page.word(slot)) : GrainEntry{};
     if (found.type == format::GrainType::zero) return GrainEntry{};  // Reads like nothing at all.
@@ -64,12 +75,11 @@ Result<void> Diff::compare_leaves(Io& io, PageNo a, PageNo b, uint64_t leaf) {
     return found;
   };
   for (uint64_t slot = 0; slot < kFanout; ++slot) {
-    const GrainEntry now = entry(leaf_b, slot);
-    if (now == entry(leaf_a, slot)) continue;
+    const GrainEntry now = entry(b, slot);
+    if (now == entry(a, slot)) continue;
     emit(leaf * kLeafBytes + slot * kGrainBytes, kGrainBytes,
          now.is_data() ? Extent::data : Extent::zero);
   }
-  return ok;
 }
 
 void Diff::emit(uint64_t at, uint64_t length, Extent kind) {

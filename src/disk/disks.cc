@@ -93,6 +93,19 @@ std::string DisksImpl::disk_of_live_layer(uint32_t layer) const {
   return name != nullptr && name->named.kind == RecordKind::disk ? name->named.name : "";
 }
 
+// With what the layers under it hold that are on their way into it: what each of two layers holds
+// is not known in the middle of their merge, the sum is (N6).
+DisksImpl::Owned DisksImpl::owned_by(const LayerRecord& layer) const {
+  Owned owned{layer.own_grains, layer.own_pages};
+  for (uint32_t at = layer.parent; at != 0 && is_hidden(at) && catalog_.children(at).size() == 1;) {
+    const LayerRecord& below = catalog_.layers().at(at).layer;
+    owned.grains += below.own_grains;
+    owned.pages += below.own_pages;
+    at = below.parent;
+  }
+  return owned;
+}
+
 // Each layer is looked at once, however many disks stand on it: `known` remembers.
 DisksImpl::Chain DisksImpl::chain_of(uint32_t layer, Chains& known) const {
   std::vector<uint32_t> path;
@@ -119,8 +132,9 @@ DiskInfo DisksImpl::describe(const Catalog::NameSeen& seen, Chains& chains) cons
   info.name = seen.named.name;
   info.uuid = format::uuid_text(seen.named.uuid);
   info.bytes = layer.bytes;
-  info.mapped_bytes = layer.own_grains * kGrainBytes;
-  info.metadata_bytes = layer.own_pages * kPageBytes;
+  const Owned owned = owned_by(layer);
+  info.mapped_bytes = owned.grains * kGrainBytes;
+  info.metadata_bytes = owned.pages * kPageBytes;
   info.created_ns = static_cast<int64_t>(seen.named.created_ns);
   info.attached = attached(seen.named.uuid);
   info.snapshots = static_cast<uint32_t>(catalog_.snapshots(seen.named.uuid).size());
@@ -310,6 +324,7 @@ Result<std::shared_ptr<Layer>> DisksImpl::open_layer(Io& io, uint32_t id) {
   if (auto open = layers_[id].lock()) return open;
   Catalog::LayerSeen& seen = catalog_.layer(id);
   Catalog::Slot slot = TRY(catalog_.pin(io, seen.record));
+  if (!catalog_.layers().contains(id)) return fail(Errc::not_found, "layer {} has gone", id);
   if (auto again = layers_[id].lock()) return again;  // Somebody else opened it while we waited.
   auto layer = std::make_shared<Layer>(pool_.pages(), std::move(slot.page), slot.at, seen.layer);
   layers_[id] = layer;
@@ -325,6 +340,9 @@ Result<std::shared_ptr<ThinDisk>> DisksImpl::open_disk(Io& io, const Catalog::Na
       named.kind == RecordKind::disk ? TRY(tracking_.open(io, named)) : nullptr;
   const auto again = open_.find(named.uuid);
   if (again != open_.end()) return again->second.disk;
+  if (!catalog_.is_used(named.uuid)) {  // Deleted while we waited.
+    return fail(Errc::not_found, "'{}' is not there any more", named.name);
+  }
   const auto use = named.kind == RecordKind::disk ? ThinDisk::Use::live : ThinDisk::Use::snapshot;
   auto disk = std::make_shared<ThinDisk>(pool_, gate_, full_name(named), std::move(layer), use);
   disk->set_tracker(tracker);

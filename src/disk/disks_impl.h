@@ -81,6 +81,12 @@ class DisksImpl final : public Disks {
   DiskInfo describe(const Catalog::NameSeen& seen, Chains& chains) const;
   SnapshotInfo describe_snapshot(const format::Named& disk, const Catalog::NameSeen& seen) const;
   bool rests_on(uint32_t layer, uint32_t below) const;
+  struct Owned {
+    uint64_t grains = 0;
+    uint64_t pages = 0;
+  };
+  Owned owned_by(const format::LayerRecord& layer) const;
+  bool is_hidden(uint32_t layer) const;  // Frozen, and without a name.
   std::string disk_of_live_layer(uint32_t layer) const;
   uint32_t attached(const format::Uuid& name) const;
   Result<void> refuse_attached(const Catalog::NameSeen& seen, std::string_view verb) const;
@@ -110,12 +116,13 @@ class DisksImpl final : public Disks {
   Result<void> swap_to(Io& io, Catalog::NameSeen& disk, const format::Named& to, bool force);
   Result<void> unname(Io& io, const Catalog::NameSeen& seen);
   Result<void> erase_layer(Io& io, uint32_t layer);
+  Result<void> wait_until_left(Io& io, const std::shared_ptr<Layer>& layer);
   Result<void> unlink(Io& io, uint32_t lower, uint32_t upper);
 
   // --- jobs (sweep.cc)
-  bool is_hidden(uint32_t layer) const;
   JobInfo job_of(uint32_t layer, uint32_t into) const;
   bool is_due(uint32_t layer) const;
+  bool is_doomed(uint32_t layer) const;
   uint32_t next_due() const;  // 0: none.
   Result<void> run_job(Io& io, uint32_t layer);
   Result<void> run_consolidation(Io& io, uint32_t lower, Steps& steps);

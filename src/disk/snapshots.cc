@@ -46,8 +46,9 @@ SnapshotInfo DisksImpl::describe_snapshot(const Named& disk, const Catalog::Name
   info.name = seen.named.name;
   info.uuid = format::uuid_text(seen.named.uuid);
   info.bytes = layer.bytes;
-  info.mapped_bytes = layer.own_grains * kGrainBytes;
-  info.metadata_bytes = layer.own_pages * kPageBytes;
+  const Owned owned = owned_by(layer);
+  info.mapped_bytes = owned.grains * kGrainBytes;
+  info.metadata_bytes = owned.pages * kPageBytes;
   info.created_ns = static_cast<int64_t>(seen.named.created_ns);
   info.attached = attached(seen.named.uuid);
   info.layer = seen.named.layer;
@@ -275,11 +276,12 @@ Result<void> DisksImpl::swap_to(Io& io, Catalog::NameSeen& disk, const Named& to
 
 Result<void> DisksImpl::diff(Io& io, std::string_view a, std::string_view b, Range range,
                              DiffSink& sink) {
-  // Attached meanwhile: nobody deletes what is being compared.
+  // Attached meanwhile: nobody deletes what is being compared. A forced revert may exchange it;
+  // then this goes on in the layer that was, which is not dropped while it is held.
   const auto hold_a = TRY(attach(io, a));
   const auto hold_b = TRY(attach(io, b));
-  const auto layer_a = TRY(open_layer(io, TRY(find_any(a))->named.layer));
-  const auto layer_b = TRY(open_layer(io, TRY(find_any(b))->named.layer));
+  const auto layer_a = open_.at(TRY(find_any(a))->named.uuid).disk->layer();
+  const auto layer_b = open_.at(TRY(find_any(b))->named.uuid).disk->layer();
   if (range.at >= layer_b->bytes()) return ok;
   range.length = std::min(range.length, layer_b->bytes() - range.at);
   Diff diff(*layer_a, *layer_b, range, sink);

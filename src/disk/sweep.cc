@@ -36,9 +36,18 @@ bool DisksImpl::is_due(uint32_t layer) const {
   if (state == LayerState::dropping) return children.empty();
   if (state == LayerState::live || catalog_.name_of(layer) != nullptr) return false;
   if (children.empty()) return true;
-  // One that is about to be dropped needs nothing from below.
-  return children.size() == 1 &&
-         state_of(catalog_.layers().at(children[0]).layer) != LayerState::dropping;
+  return children.size() == 1 && !is_doomed(children[0]);
+}
+
+// Nothing that anybody has a name for rests on it: it is dropped from its end, and needs no merge.
+bool DisksImpl::is_doomed(uint32_t layer) const {
+  while (catalog_.name_of(layer) == nullptr) {
+    const auto& children = catalog_.children(layer);
+    if (children.empty()) return true;
+    if (children.size() > 1) return false;
+    layer = children[0];
+  }
+  return false;
 }
 
 // The youngest first: of a chain that goes altogether nothing is consolidated (C2: children are
@@ -121,8 +130,13 @@ void DisksImpl::run_sweeper(Io& io) {
 }
 
 Result<void> DisksImpl::sweep(Io& io) {
-  for (uint32_t layer = next_due(); layer != 0; layer = next_due()) TRY(run_job(io, layer));
-  return ok;
+  Result<void> first;
+  for (uint32_t layer = next_due(); layer != 0; layer = next_due()) {
+    Result<void> done = run_job(io, layer);
+    if (!done && done.error().code == Errc::cancelled) return done;
+    if (!done && first) first = std::move(done);  // The others go on.
+  }
+  return first;
 }
 
 void DisksImpl::note_failure(uint32_t layer, Error error) {
@@ -155,6 +169,7 @@ Result<void> DisksImpl::run_job(Io& io, uint32_t layer) {
 Result<void> DisksImpl::run_drop(Io& io, uint32_t id, Steps& steps) {
   {
     const auto layer = TRY(open_layer(io, id));
+    TRY(wait_until_left(io, layer));
     Drop drop(pool_, *layer, steps);
     TRY(drop.run(io));
   }
@@ -163,12 +178,32 @@ Result<void> DisksImpl::run_drop(Io& io, uint32_t id, Steps& steps) {
   return pool_.flush(io);
 }
 
+// A reader who began before a snapshot or a revert, or a diff, may still walk through the layer
+// that the disk has left, and nobody can come to it any more. Its record and its own pages stay
+// until he is through.
+Result<void> DisksImpl::wait_until_left(Io& io, const std::shared_ptr<Layer>& layer) {
+  while (layer.use_count() > 1) {
+    if (stopping_) return fail(Errc::cancelled, "the pool is being closed");
+    io.sleep(std::chrono::microseconds(200));
+  }
+  return ok;
+}
+
 Result<void> DisksImpl::erase_layer(Io& io, uint32_t id) {
   const auto only = changing_.lock(io);
   const auto pass = gate_.enter(io);
+  const LayerRecord& gone = catalog_.layer(id).layer;
+  std::shared_ptr<Layer> parent;
+  if (gone.parent != 0) parent = TRY(open_layer(io, gone.parent));
   const auto admission = TRY(pool_.pages().admit(io));
   const Catalog::Slot slot = TRY(catalog_.pin(io, catalog_.layer(id).record));
   const NoWait atom;
+  // It owns nothing any more. What it says that it owns beyond that came from the parent, in a
+  // merge that its drop cut short (N6).
+  if (parent && gone.own_grains != 0)
+    parent->add_own_grains(static_cast<int64_t>(gone.own_grains.get()));
+  if (parent && gone.own_pages != 0)
+    parent->add_own_pages(static_cast<int64_t>(gone.own_pages.get()));
   catalog_.clear(slot);
   layers_.erase(id);
   catalog_.forget_layer(id);
@@ -182,6 +217,7 @@ Result<void> DisksImpl::run_consolidation(Io& io, uint32_t lower, Steps& steps) 
     const auto upper_layer = TRY(open_layer(io, upper));
     Consolidation consolidation(pool_, *lower_layer, *upper_layer, steps);
     TRY(consolidation.run(io));
+    TRY(wait_until_left(io, lower_layer));
   }
   TRY(unlink(io, lower, upper));
   ++job_counters_.consolidated;

@@ -59,6 +59,13 @@ void ThinDisk::switch_layer(std::shared_ptr<Layer> next) {
   layer_ = std::move(next);
 }
 
+// A front end has looked before, but a forced revert may have made the disk smaller since.
+Result<void> ThinDisk::check_range(Range range) const {
+  if (range.within(layer_->bytes())) return ok;
+  return fail(Errc::invalid, "disk '{}': {} bytes at {} are beyond its end at {}", name_,
+              range.length, range.at, layer_->bytes());
+}
+
 Result<void> ThinDisk::may_write() const {
   if (use_ == Use::live) return pool_.writable();
   return fail(Errc::invalid, "snapshot '{}' is read-only", name_);
@@ -99,7 +106,8 @@ Result<ThinDisk::Runs> ThinDisk::find(Io& io, uint64_t first, uint64_t count) {
 // --- reading
 
 Result<void> ThinDisk::read(Io& io, Range range, Iovec into) {
-  CHECK(range.within(layer_->bytes()) && total_of(into) == range.length);
+  CHECK(total_of(into) == range.length);
+  TRY(check_range(range));
   const Guest guest(pool_);
   ++counters_.reads;
   counters_.read_bytes += range.length;
@@ -163,7 +171,7 @@ Result<void> ThinDisk::read_grains(Io& io, uint64_t first_byte, const Runs& runs
 // --- looking
 
 Result<void> ThinDisk::map(Io& io, Range range, ExtentSink& sink) {
-  CHECK(range.within(layer_->bytes()));
+  TRY(check_range(range));
   constexpr uint64_t kGrainsAtOnce = 32 * kLeafGrains;
   ExtentRun pending;
   const auto emit = [&](ExtentRun run) {

@@ -41,8 +41,9 @@ struct ThinDisk::Gathering {
 };
 
 Result<void> ThinDisk::write(Io& io, Range range, Iovec from, WriteFlags flags) {
-  CHECK(range.within(layer_->bytes()) && total_of(from) == range.length);
+  CHECK(total_of(from) == range.length);
   TRY(may_write());
+  TRY(check_range(range));
   pool_.guest_began();
   ++counters_.writes;
   ++writing_;
@@ -102,9 +103,7 @@ Result<void> ThinDisk::write_piece(Io& io, Range range, Iovec from, bool keep_ze
   const auto inside = fence_.enter(io);
   const auto pass = gate_.enter(io);
   const auto hold = locks_.lock(io, first, count, RangeLocks::Mode::exclusive);
-  if (!range.within(layer_->bytes())) {
-    return fail(Errc::invalid, "disk '{}' became smaller under a write at {}", name_, range.at);
-  }
+  TRY(check_range(range));  // It may have become smaller meanwhile.
   const auto flight = TRY(intend(io, first, count));
   uint64_t at = range.at;
   if (!aligned(at, kGrainBytes) || range.length < kGrainBytes) {
@@ -327,8 +326,8 @@ Result<void> ThinDisk::write_new(Io& io, uint64_t first, uint64_t count, Iovec f
 // --- zeroes and discards
 
 Result<void> ThinDisk::zero(Io& io, Range range, ZeroFlags flags) {
-  CHECK(range.within(layer_->bytes()));
   TRY(may_write());
+  TRY(check_range(range));
   if (flags.keep_space && flags.fast_only) {
     return fail(Errc::unsupported, "disk '{}': zeroes that keep their space have to be written",
                 name_);
@@ -355,8 +354,8 @@ Result<void> ThinDisk::zero(Io& io, Range range, ZeroFlags flags) {
 }
 
 Result<void> ThinDisk::discard(Io& io, Range range) {
-  CHECK(range.within(layer_->bytes()));
   TRY(may_write());
+  TRY(check_range(range));
   pool_.guest_began();
   ++counters_.discards;
   // Grains that are covered whole; at the end of the disk a last short one counts.
@@ -366,7 +365,8 @@ Result<void> ThinDisk::discard(Io& io, Range range) {
                            : range.end() / kGrainBytes;
   Result<void> result;
   for (uint64_t at = first; at < end && result;) {
-    const Result<uint64_t> leaf = layer_->next_leaf(io, at / kLeafGrains);
+    const std::shared_ptr<Layer> layer = layer_;  // Outside the fence: it may be exchanged.
+    const Result<uint64_t> leaf = layer->next_leaf(io, at / kLeafGrains);
     if (!leaf) {
       result = leaf.error();
       break;

@@ -1,0 +1,590 @@
+// SPDX-License-Identifier: Apache-2.0
+// Jobs, clients and changes of the tree at once, in orders drawn from seeds: the races that the
+// notes in thin_write.cc, consolidate.h and snapshots.cc reason about, one by one.
+#include <gtest/gtest.h>
+
+#include "base/aligned.h"
+#include "base/log.h"
+#include "disk/disks.h"
+#include "sim/sim_io.h"
+
+namespace firn::disk {
+namespace {
+
+constexpr uint64_t kLeaf = 2 * kMiB;  // What one leaf maps.
+
+// A pool whose pages are cold: nearly every step of every walk waits for the disk.
+struct Scene {
+  sim::SimIo& io;
+  std::unique_ptr<store::Pool> pool{};
+  std::unique_ptr<Disks> disks{};
+
+  void open(bool background = false) {
+    pool = store::Pool::open(io, "/p", {.cache_bytes = 4 * kPageBytes, .background = background})
+               .take();
+    disks = Disks::open(io, *pool).take();
+  }
+  void close() {
+    disks.reset();
+    const auto closed = pool->close(io);
+    EXPECT_TRUE(closed) << text_of(closed.error());
+    pool.reset();
+  }
+  void reopen() {
+    close();
+    open();
+  }
+  std::shared_ptr<BlockDevice> attach(const std::string& name) {
+    auto device = disks->attach(io, name);
+    EXPECT_TRUE(device) << text_of(device.error());
+    return device ? device.take() : nullptr;
+  }
+  void write(BlockDevice& disk, uint64_t at, char with, uint64_t bytes = kGrainBytes) {
+    AlignedBuffer buffer(bytes);
+    std::memset(buffer.data(), with, bytes);
+    const ::iovec slice = slice_of(buffer.bytes());
+    ok(disk.write(io, {at, bytes}, Iovec(&slice, 1), {}));
+  }
+  void write(const std::string& disk, uint64_t at, char with, uint64_t bytes = kGrainBytes) {
+    write(*attach(disk), at, with, bytes);
+  }
+  // What the grain there is full of; '?' when it is torn or cannot be read.
+  char read(BlockDevice& disk, uint64_t at) {
+    AlignedBuffer buffer(kGrainBytes);
+    const ::iovec slice = slice_of(buffer.bytes());
+    if (!disk.read(io, {at, kGrainBytes}, Iovec(&slice, 1))) return '?';
+    const std::byte first = buffer.data()[0];
+    const bool whole = std::ranges::all_of(buffer.bytes(), [&](std::byte b) { return b == first; });
+    return whole ? static_cast<char>(first) : '?';
+  }
+  char read(const std::string& name, uint64_t at) { return read(*attach(name), at); }
+  void ok(const Result<void>& done) { EXPECT_TRUE(done) << text_of(done.error()); }
+  void snapshot(const char* disk, const char* name) { ok(disks->snapshot(io, disk, name)); }
+  void forget(const char* disk, const char* name) { ok(disks->remove_snapshot(io, disk, name)); }
+  void pause(uint64_t us) { io.sleep(std::chrono::microseconds(us)); }
+  void expect_clean() {
+    const auto report = disks->check(io, false);
+    ASSERT_TRUE(report) << text_of(report.error());
+    for (const std::string& finding : report->findings) ADD_FAILURE() << finding;
+  }
+  uint64_t grains() const { return pool->info().used_bytes / kGrainBytes; }
+};
+
+// The same race under so many seeds. The scene has disk "a" of 4 GiB, attached to nobody.
+void race(uint64_t seeds, const std::function<void(Scene&, Prng&)>& act,
+          const std::function<void(Scene&)>& prepare = {}) {
+  set_log_sink([](LogLevel, std::string_view) {});
+  for (uint64_t seed = 1; seed <= seeds; ++seed) {
+    SCOPED_TRACE(fmt::format("seed {}", seed));
+    sim::World world;
+    sim::SimIo io(world, seed, {.operations_max = 200'000});
+    io.run([&] {
+      ASSERT_TRUE(store::Pool::create(io, "/p", {.bytes = 24 * kMiB, .journal_bytes = kMiB}));
+      Scene s{io};
+      s.open();
+      ASSERT_TRUE(s.disks->create(io, "a", 4 * kGiB));
+      if (prepare) prepare(s);
+      s.reopen();
+      Prng prng(seed);
+      act(s, prng);
+      s.expect_clean();
+      s.close();
+    });
+    if (testing::Test::HasFailure()) return;
+  }
+  set_log_sink(nullptr);
+}
+
+// Grains at the begin of six leaves in two index pages, all 'a'.
+constexpr uint64_t kSpots[] = {0, kLeaf, 2 * kLeaf, 3 * kLeaf, 600 * kLeaf, 601 * kLeaf};
+void fill(Scene& s, char with) {
+  const auto a = s.attach("a");
+  for (const uint64_t spot : kSpots) s.write(*a, spot, with, 4 * kGrainBytes);
+}
+
+TEST(SnapshotRace, T8_a_grain_that_became_own_under_a_writer_is_freed_by_him) {
+  race(
+      150,
+      [](Scene& s, Prng& prng) {
+        s.forget("a", "s");
+        const auto a = s.attach("a");
+        Group group(s.io);
+        s.io.spawn(group, [&] { s.ok(s.disks->sweep(s.io)); });
+        for (const uint64_t spot : kSpots) {
+          s.io.spawn(group, [&, spot, late = prng.below(4000)] {
+            s.pause(late);
+            s.write(*a, spot, 'b', 2 * kGrainBytes);
+          });
+        }
+        group.wait();
+        for (const uint64_t spot : kSpots) {
+          EXPECT_EQ(s.read(*a, spot), 'b');
+          EXPECT_EQ(s.read(*a, spot + 2 * kGrainBytes), 'a');
+        }
+        EXPECT_EQ(s.grains(), 6U * 4);
+        EXPECT_EQ(s.disks->info("a")->mapped_bytes, 6 * 4 * kGrainBytes);
+      },
+      [](Scene& s) {
+        fill(s, 'a');
+        s.snapshot("a", "s");
+        s.write("a", kSpots[1] + 3 * kGrainBytes, 'a');  // One leaf is copied already.
+      });
+}
+
+TEST(SnapshotRace, a_grain_that_became_own_under_a_discard_is_freed_by_it) {
+  race(
+      150,
+      [](Scene& s, Prng& prng) {
+        s.forget("a", "s");
+        const auto a = s.attach("a");
+        Group group(s.io);
+        s.io.spawn(group, [&] { s.ok(s.disks->sweep(s.io)); });
+        for (const uint64_t spot : kSpots) {
+          s.io.spawn(group, [&, spot, late = prng.below(4000)] {
+            s.pause(late);
+            s.ok(a->discard(s.io, {spot, 3 * kGrainBytes}));
+          });
+        }
+        group.wait();
+        for (const uint64_t spot : kSpots) {
+          EXPECT_EQ(s.read(*a, spot), '\0');
+          EXPECT_EQ(s.read(*a, spot + 3 * kGrainBytes), 'a');
+        }
+        EXPECT_EQ(s.grains(), 6U);
+      },
+      [](Scene& s) {
+        fill(s, 'a');
+        s.snapshot("a", "s");
+      });
+}
+
+// While a job moves references the numbers that users see stay numbers.
+TEST(SnapshotRace, N6_sizes_are_those_of_both_layers_while_they_are_merged) {
+  race(
+      60,
+      [](Scene& s, Prng&) {
+        s.forget("a", "s");
+        const auto a = s.attach("a");
+        bool done = false;
+        Group group(s.io);
+        s.io.spawn(group, [&] {
+          s.ok(s.disks->sweep(s.io));
+          done = true;
+        });
+        s.io.spawn(group, [&] {
+          for (const uint64_t spot : kSpots) s.ok(a->discard(s.io, {spot, 4 * kGrainBytes}));
+        });
+        while (!done) {
+          s.pause(50);
+          EXPECT_LE(s.disks->info("a")->mapped_bytes, 6 * 4 * kGrainBytes);
+          EXPECT_LE(s.disks->info("a")->metadata_bytes, 40 * kPageBytes);
+        }
+        group.wait();
+        EXPECT_EQ(s.disks->info("a")->mapped_bytes, 0U);
+      },
+      [](Scene& s) {
+        fill(s, 'a');
+        s.snapshot("a", "s");
+      });
+}
+
+TEST(SnapshotRace, own_child_copies_a_page_that_is_just_taken_over) {
+  race(
+      150,
+      [](Scene& s, Prng& prng) {
+        s.forget("a", "s2");
+        const auto a = s.attach("a");
+        Group group(s.io);
+        s.io.spawn(group, [&] { s.ok(s.disks->sweep(s.io)); });
+        for (uint64_t i = 0; i < 6; ++i) {
+          s.io.spawn(group, [&, i, late = prng.below(2500)] {
+            s.pause(late);
+            s.write(*a, kSpots[i] + 8 * kGrainBytes, 'c');
+          });
+        }
+        group.wait();
+        for (const uint64_t spot : kSpots) {
+          EXPECT_EQ(s.read(*a, spot), 'b');
+          EXPECT_EQ(s.read(*a, spot + 8 * kGrainBytes), 'c');
+          EXPECT_EQ(s.read("a@s1", spot), 'a');
+        }
+        EXPECT_EQ(s.grains(), 6U * 9);
+      },
+      [](Scene& s) {
+        fill(s, 'a');
+        s.snapshot("a", "s1");
+        fill(s, 'b');
+        s.snapshot("a", "s2");
+      });
+}
+
+TEST(SnapshotRace, a_page_that_somebody_walks_through_is_freed_later) {
+  struct Slow final : ExtentSink {
+    uint64_t data = 0;
+    bool add(ExtentRun run) override {
+      if (run.kind == Extent::data) data += run.length;
+      return true;
+    }
+  };
+  race(
+      200,
+      [](Scene& s, Prng& prng) {
+        s.forget("a", "s");
+        const auto a = s.attach("a");
+        Group group(s.io);
+        s.io.spawn(group, [&] { s.ok(s.disks->sweep(s.io)); });
+        for (int i = 0; i < 3; ++i) {
+          s.io.spawn(group, [&, late = prng.below(3000)] {
+            s.pause(late);
+            Slow sink;
+            s.ok(a->map(s.io, {0, 4 * kGiB}, sink));
+            EXPECT_EQ(sink.data, 6 * 4 * kGrainBytes);
+          });
+        }
+        group.wait();
+        EXPECT_EQ(s.grains(), 6U * 4);
+      },
+      [](Scene& s) {
+        fill(s, 'a');
+        s.snapshot("a", "s");
+        fill(s, 'b');
+      });
+}
+
+TEST(SnapshotRace, a_snapshot_in_the_middle_of_a_merge_into_the_live_layer) {
+  race(
+      150,
+      [](Scene& s, Prng& prng) {
+        s.forget("a", "s");
+        const auto a = s.attach("a");
+        Group group(s.io);
+        s.io.spawn(group, [&] { s.ok(s.disks->sweep(s.io)); });
+        s.io.spawn(group, [&, late = prng.below(5000)] {
+          s.pause(late);
+          s.snapshot("a", "t");
+          for (const uint64_t spot : kSpots) s.write(*a, spot + kGrainBytes, 'c');
+          s.pause(late / 2);
+          s.snapshot("a", "u");
+        });
+        group.wait();
+        for (const uint64_t spot : kSpots) {
+          EXPECT_EQ(s.read("a@t", spot), 'b');
+          EXPECT_EQ(s.read("a@t", spot + kGrainBytes), 'a');
+          EXPECT_EQ(s.read("a@u", spot + kGrainBytes), 'c');
+          EXPECT_EQ(s.read(*a, spot), 'b');
+        }
+        EXPECT_EQ(s.grains(), 6U * 5);
+        EXPECT_EQ(s.disks->info("a")->layers, 3U);
+      },
+      [](Scene& s) {
+        fill(s, 'a');
+        s.snapshot("a", "s");
+        const auto a = s.attach("a");
+        for (const uint64_t spot : kSpots) s.write(*a, spot, 'b');
+      });
+}
+
+TEST(SnapshotRace, a_revert_drops_the_upper_layer_in_the_middle_of_its_merge) {
+  race(
+      200,
+      [](Scene& s, Prng& prng) {
+        s.forget("a", "s2");
+        const auto a = s.attach("a");
+        Group group(s.io);
+        s.io.spawn(group, [&] { s.ok(s.disks->sweep(s.io)); });
+        s.io.spawn(group, [&, late = prng.below(5000)] {
+          s.pause(late);
+          s.ok(s.disks->revert(s.io, "a", "s1", true));
+          s.write(*a, 0, 'd');
+        });
+        for (int i = 0; i < 2; ++i) {  // Walks through maps that may go under them.
+          s.io.spawn(group, [&, late = prng.below(5000)] {
+            s.pause(late);
+            struct Count final : ExtentSink {
+              bool add(ExtentRun) override { return true; }
+            } sink;
+            s.ok(a->map(s.io, {0, 4 * kGiB}, sink));
+            s.ok(a->discard(s.io, {900 * kLeaf, 100 * kLeaf}));
+          });
+        }
+        group.wait();
+        s.ok(s.disks->sweep(s.io));
+        EXPECT_EQ(s.read(*a, 0), 'd');
+        EXPECT_EQ(s.read(*a, kSpots[5]), 'a');
+        EXPECT_EQ(s.grains(), 6U * 4 + 1);
+      },
+      [](Scene& s) {
+        fill(s, 'a');
+        s.snapshot("a", "s1");
+        fill(s, 'b');
+        s.snapshot("a", "s2");
+        fill(s, 'c');
+      });
+}
+
+TEST(SnapshotRace, a_check_during_jobs_finds_nothing) {
+  race(
+      100,
+      [](Scene& s, Prng& prng) {
+        s.forget("a", "s1");
+        s.forget("a", "s2");
+        const auto a = s.attach("a");
+        bool done = false;
+        Group group(s.io);
+        s.io.spawn(group, [&] {
+          s.ok(s.disks->sweep(s.io));
+          done = true;
+        });
+        s.io.spawn(group, [&, late = prng.below(3000)] {
+          s.pause(late);
+          s.write(*a, kSpots[2], 'd', 3 * kGrainBytes);
+          s.ok(s.disks->revert(s.io, "a", "s3", true));
+        });
+        while (!done) {
+          s.expect_clean();
+          s.pause(1000 + prng.below(3000));
+        }
+        group.wait();
+        s.ok(s.disks->sweep(s.io));
+        EXPECT_EQ(s.read(*a, kSpots[2]), 'c');
+      },
+      [](Scene& s) {
+        fill(s, 'a');
+        s.snapshot("a", "s1");
+        fill(s, 'b');
+        s.snapshot("a", "s2");
+        s.write("a", 0, 'c');
+        s.write("a", kSpots[2], 'c');
+        s.snapshot("a", "s3");
+        fill(s, 'd');
+      });
+}
+
+TEST(SnapshotRace, the_disk_is_deleted_during_its_jobs) {
+  race(
+      150,
+      [](Scene& s, Prng& prng) {
+        s.forget("a", "s1");
+        Group group(s.io);
+        s.io.spawn(group, [&] { s.ok(s.disks->sweep(s.io)); });
+        s.io.spawn(group, [&, late = prng.below(4000)] {
+          s.pause(late);
+          s.ok(s.disks->remove(s.io, "a", true));
+        });
+        group.wait();
+        s.ok(s.disks->sweep(s.io));
+        EXPECT_EQ(s.read("c", 0), 'b');
+        EXPECT_EQ(s.read("c", kSpots[3]), 'b');
+        EXPECT_EQ(s.grains(), 6U * 4);
+        s.ok(s.disks->remove(s.io, "c", true));
+        EXPECT_EQ(s.grains(), 0U);
+      },
+      [](Scene& s) {
+        fill(s, 'a');
+        s.snapshot("a", "s1");
+        fill(s, 'b');
+        s.snapshot("a", "s2");
+        fill(s, 'c');
+        s.ok(s.disks->clone(s.io, "a", "s2", "c"));
+      });
+}
+
+// A disk is gone or attached, never both.
+TEST(SnapshotRace, who_attaches_while_the_name_goes_has_it_or_an_error) {
+  race(
+      300,
+      [](Scene& s, Prng& prng) {
+        const bool snapshot = prng.one_in(2);
+        const std::string name = snapshot ? "a@s" : "a";
+        Group group(s.io);
+        bool gone = false;
+        s.io.spawn(group, [&, late = prng.below(600)] {
+          s.pause(late);
+          const auto done = snapshot ? s.disks->remove_snapshot(s.io, "a", "s")
+                                     : s.disks->remove(s.io, "a", true);
+          gone = done.has_value();
+          if (!done) {
+            EXPECT_EQ(done.error().code, Errc::busy) << text_of(done.error());
+          }
+        });
+        s.io.spawn(group, [&, late = prng.below(600)] {
+          s.pause(late);
+          auto device = s.disks->attach(s.io, name);
+          if (!device) {
+            EXPECT_EQ(device.error().code, Errc::not_found) << text_of(device.error());
+            return;
+          }
+          EXPECT_FALSE(gone);
+          s.pause(3000);
+          EXPECT_FALSE(gone) << "deleted under a client";
+          EXPECT_EQ(s.read(**device, 0), snapshot ? 'a' : 'b');
+        });
+        group.wait();
+        s.ok(s.disks->sweep(s.io));
+      },
+      [](Scene& s) {
+        fill(s, 'a');
+        s.snapshot("a", "s");
+        fill(s, 'b');
+      });
+}
+
+// A reader that began in the layer of before, which is now a snapshot's, and gone a moment later.
+TEST(SnapshotRace, a_reader_outlives_the_layer_in_which_he_began) {
+  race(
+      200,
+      [](Scene& s, Prng& prng) {
+        const auto a = s.attach("a");
+        Group group(s.io);
+        for (int i = 0; i < 4; ++i) {
+          s.io.spawn(group, [&, late = prng.below(800)] {
+            s.pause(late);
+            AlignedBuffer buffer(kMiB);
+            const ::iovec slice = slice_of(buffer.bytes());
+            s.ok(a->read(s.io, {600 * kLeaf + kLeaf - kMiB / 2, kMiB}, Iovec(&slice, 1)));
+            struct Count final : ExtentSink {
+              bool add(ExtentRun) override { return true; }
+            } sink;
+            s.ok(a->map(s.io, {0, 4 * kGiB}, sink));
+            s.ok(a->discard(s.io, {900 * kLeaf, 100 * kLeaf}));
+          });
+        }
+        s.io.spawn(group, [&] {
+          s.snapshot("a", "s");
+          s.forget("a", "s");
+          s.ok(s.disks->sweep(s.io));
+        });
+        group.wait();
+        EXPECT_EQ(s.read(*a, 0), 'a');
+      },
+      [](Scene& s) { fill(s, 'a'); });
+}
+
+struct Differ final : DiffSink {
+  std::set<uint64_t> grains;
+  bool add(DiffRun run) override {
+    for (uint64_t at = run.at; at < run.at + run.length; at += kGrainBytes) {
+      grains.insert(at / kGrainBytes);
+    }
+    return true;
+  }
+};
+
+TEST(SnapshotRace, a_diff_with_a_live_disk_whose_pages_are_copied_and_merged) {
+  race(
+      300,
+      [](Scene& s, Prng& prng) {
+        s.forget("a", "s2");
+        const auto a = s.attach("a");
+        Group group(s.io);
+        s.io.spawn(group, [&] { s.ok(s.disks->sweep(s.io)); });
+        for (const uint64_t spot : kSpots) {
+          s.io.spawn(group, [&, spot, late = prng.below(4000)] {
+            s.pause(late);
+            s.write(*a, spot + 9 * kGrainBytes, 'c');
+          });
+        }
+        for (int i = 0; i < 3; ++i) {
+          s.io.spawn(group, [&, late = prng.below(4000)] {
+            s.pause(late);
+            Differ differ;
+            s.ok(s.disks->diff(s.io, "a@s1", "a", {0, 4 * kGiB}, differ));
+            for (const uint64_t spot : kSpots) {
+              for (uint64_t grain = 0; grain < 10; ++grain) {
+                const bool there = differ.grains.erase(spot / kGrainBytes + grain) > 0;
+                const bool may = there ? grain < 4 || grain == 9 : grain >= 4;
+                EXPECT_TRUE(may) << "grain " << grain << " of " << spot;
+              }
+            }
+            EXPECT_TRUE(differ.grains.empty());
+          });
+        }
+        group.wait();
+      },
+      [](Scene& s) {
+        fill(s, 'a');
+        s.snapshot("a", "s1");
+        fill(s, 'b');
+        s.snapshot("a", "s2");
+      });
+}
+
+TEST(SnapshotRace, a_diff_whose_disk_is_reverted_meanwhile) {
+  race(
+      200,
+      [](Scene& s, Prng& prng) {
+        Group group(s.io);
+        s.io.spawn(group, [&, late = prng.below(600)] {
+          s.pause(late);
+          s.ok(s.disks->revert(s.io, "a", "s", true));
+          s.ok(s.disks->sweep(s.io));
+        });
+        s.io.spawn(group, [&] {
+          Differ differ;
+          s.ok(s.disks->diff(s.io, "a@s", "a", {0, 4 * kGiB}, differ));
+          EXPECT_TRUE(differ.grains.empty() || differ.grains.size() == 6 * 4)
+              << differ.grains.size() << ": neither what was, nor what is";
+        });
+        group.wait();
+      },
+      [](Scene& s) {
+        fill(s, 'a');
+        s.snapshot("a", "s");
+        fill(s, 'b');
+      });
+}
+
+// P5: the daemon goes in the middle of a job, and the next one goes on.
+TEST(SnapshotRace, the_pool_is_closed_in_the_middle_of_a_job) {
+  race(
+      150,
+      [](Scene& s, Prng& prng) {
+        s.close();
+        s.open(true);
+        s.forget("a", "s1");
+        s.forget("a", "s2");
+        s.pause(prng.below(6000));
+        s.close();
+        s.open(true);
+        s.expect_clean();
+        EXPECT_EQ(s.read("a", 0), 'c');
+        s.pause(prng.below(2000));
+        s.close();
+        s.open();
+        EXPECT_TRUE(s.disks->jobs().empty());
+        EXPECT_EQ(s.read("a", kSpots[4]), 'c');
+        EXPECT_EQ(s.read("a", kSpots[4] + kGrainBytes), 'b');
+        EXPECT_EQ(s.disks->info("a")->layers, 1U);
+        EXPECT_EQ(s.grains(), 6U * 4);
+      },
+      [](Scene& s) {
+        fill(s, 'a');
+        s.snapshot("a", "s1");
+        fill(s, 'b');
+        s.snapshot("a", "s2");
+        const auto a = s.attach("a");
+        for (const uint64_t spot : kSpots) s.write(*a, spot, 'c');
+      });
+}
+
+// A whole chain that goes is dropped from its end, not merged link by link.
+TEST(SnapshotRace, a_chain_that_goes_as_a_whole_is_not_merged) {
+  race(
+      3,
+      [](Scene& s, Prng&) {
+        s.ok(s.disks->remove(s.io, "a", true));
+        s.ok(s.disks->sweep(s.io));
+        EXPECT_EQ(s.disks->job_counters().consolidated, 0U);
+        EXPECT_EQ(s.disks->job_counters().dropped, 5U);
+        EXPECT_EQ(s.grains(), 0U);
+      },
+      [](Scene& s) {
+        for (const char* name : {"s1", "s2", "s3", "s4"}) {
+          fill(s, name[1]);
+          s.snapshot("a", name);
+        }
+      });
+}
+
+}  // namespace
+}  // namespace firn::disk
