@@ -54,8 +54,15 @@ struct GrainHistory {
   size_t floor_at_begin = 0;  // When the last request began.
 };
 
+// What a disk or snapshot shows for certain; zeroes where nothing is said.
+using Contents = std::map<uint64_t, Content>;
+
 class DiskModel {
  public:
+  DiskModel() = default;
+  explicit DiskModel(const Contents& from) {
+    for (const auto& [grain, content] : from) grains_[grain].versions[0] = content;
+  }
   // The grain's newest version, to build the next one on.
   const Content& newest(uint64_t grain) { return grains_[grain].versions.back(); }
   void begin(uint64_t grain, const Content& content) {
@@ -108,10 +115,19 @@ class DiskModel {
     return floors;
   }
 
-  // Whether the grain may show `content` when its floor is `floor`.
-  bool allows(uint64_t grain, size_t floor, const Content& content) const {
-    const GrainHistory& history = grains_.at(grain);
-    for (size_t i = floor; i < history.versions.size(); ++i) {
+  // The newest version of each grain, ended or not.
+  Cover heads() const {
+    Cover heads;
+    for (const auto& [grain, history] : grains_) heads[grain] = history.versions.size() - 1;
+    return heads;
+  }
+
+  // Whether the grain may show `content` when its floor is `floor` (and nothing begun after `cap`).
+  bool allows(uint64_t grain, size_t floor, const Content& content, size_t cap = SIZE_MAX) const {
+    const auto found = grains_.find(grain);
+    if (found == grains_.end()) return content == Content{};
+    const GrainHistory& history = found->second;
+    for (size_t i = floor; i < history.versions.size() && i <= cap; ++i) {
       if (may_be(history.versions[i], history.instead[i], content)) return true;
     }
     return false;
