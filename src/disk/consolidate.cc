@@ -69,8 +69,10 @@ Result<void> Consolidation::take_over(Io& io, const Place& place) {
       return fail(Errc::corrupt, "layer {} shows page {} where layer {} under it has page {}",
                   upper_.id(), mine.page, lower_.id(), theirs.page);
     }
-    upper_.set_child(place.upper, place.slot, {mine.page, true});
+#ifndef FIRN_MUTANT_merge_keeps_lower_s_bit
     lower_.set_child(place.lower, place.slot, {mine.page, false});
+#endif
+    upper_.set_child(place.upper, place.slot, {mine.page, true});
     return ok;
   });
 }
@@ -105,7 +107,9 @@ Result<void> Consolidation::move_children(const PageRef& upper, const PageRef& l
                   upper_.id(), mine, lower_.id(), theirs & ~kOwnBit);
     }
     pool_.pages().set_word(upper, slot, theirs);
+#ifndef FIRN_MUTANT_merge_keeps_lower_s_bit
     pool_.pages().set_word(lower, slot, mine);
+#endif
   }
   return ok;
 }
@@ -131,7 +135,11 @@ Result<uint64_t> Consolidation::merge_grains(Io& io, const Place& place, PageRef
                                              PageRef lower, uint64_t from) {
   const auto superseded = [&](uint64_t slot) {
     const GrainEntry theirs = format::grain_entry_of(lower.word(slot));
+#ifdef FIRN_MUTANT_merge_frees_what_is_shown
+    return theirs.is_data() && theirs.own;
+#else
     return theirs.is_data() && theirs.own && (upper.word(slot) & kOwnBit) != 0;
+#endif
   };
   Freeing freeing(pool_.blocks());
   for (uint64_t slot = from; slot < kFanout; ++slot) {
@@ -150,12 +158,20 @@ Result<uint64_t> Consolidation::merge_grains(Io& io, const Place& place, PageRef
                   mine, upper.no(), lower_.id(), theirs);
     }
   }
+#ifdef FIRN_MUTANT_retire_under_a_walker
+  const bool at_once = from == 0 && end == kFanout;
+#else
   const bool at_once = from == 0 && end == kFanout && pool_.pages().sole_pin(lower);
+#endif
   for (uint64_t slot = from; slot < end; ++slot) {
     if (superseded(slot)) freeing.choose(format::grain_entry_of(lower.word(slot)).grain);
     hand_over(upper, lower, slot, !at_once);
   }
+#ifdef FIRN_MUTANT_merge_forgets_superseded
+  const uint64_t freed = 0;
+#else
   const uint64_t freed = freeing.apply();
+#endif
   if (freed > 0) lower_.add_own_grains(-static_cast<int64_t>(freed));
   if (at_once) {
     const PageNo page = lower.no();

@@ -10,6 +10,14 @@ using format::IndexEntry;
 using format::kFanout;
 using store::PageKind;
 
+namespace {
+#ifdef FIRN_MUTANT_drop_keeps_entries
+constexpr bool kForget = false;
+#else
+constexpr bool kForget = true;  // What is freed is gone from the map in the same atom.
+#endif
+}  // namespace
+
 Result<void> Drop::run(Io& io) {
   if (layer_.root().page == format::kNoPage) return ok;
   return subtree(io, PageRef(), 0, layer_.root(), layer_.level());
@@ -46,7 +54,7 @@ Result<void> Drop::grains(Io& io, PageNo page) {
         const GrainEntry entry = format::grain_entry_of(leaf.word(from));
         if (!entry.is_data() || !entry.own) continue;
         freeing.choose(entry.grain);
-        pool_.pages().set_word(leaf, from, 0);
+        if (kForget) pool_.pages().set_word(leaf, from, 0);
       }
       const uint64_t freed = freeing.apply();
       if (freed > 0) layer_.add_own_grains(-static_cast<int64_t>(freed));

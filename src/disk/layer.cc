@@ -165,7 +165,11 @@ Result<IndexEntry> Layer::own_child(Io& io, IndexEntry child, const PageRef& par
   if (ancestor) {
     for (size_t i = 0; i < kFanout; ++i) {
       const uint64_t word = ancestor.word(i);
+#ifdef FIRN_MUTANT_copy_keeps_own_bits
+      if (word != 0) pages_.set_word(mine, i, word);
+#else
       if (word != 0) pages_.set_word(mine, i, word & ~kOwnBit);
+#endif
     }
   }
   const IndexEntry entry{mine.no(), true};

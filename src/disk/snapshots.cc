@@ -98,7 +98,11 @@ LayerRecord DisksImpl::child_of(Io& io, const LayerRecord& parent, uint32_t id) 
   child.family = parent.family;
   child.parent = parent.layer;
   child.bytes = parent.bytes;
+#ifdef FIRN_MUTANT_child_owns_root
+  child.root = parent.root;
+#else
   child.root = format::encode(format::IndexEntry{parent.root & format::kPageNoMax, false});
+#endif
   child.created_ns = static_cast<uint64_t>(io.wall_clock_ns());
   return child;
 }
@@ -143,7 +147,9 @@ Result<void> DisksImpl::freeze(Io& io, Catalog::NameSeen& disk, std::string_view
   named.disk = disk.named.uuid;
   TRY(event.prepare(io));
 
+#ifndef FIRN_MUTANT_snapshot_without_fence
   const auto fenced = thin->fence().close(io);
+#endif
   const auto pass = gate_.enter(io);
   const auto admission = TRY(pool_.pages().admit(io));
   const NoWait atom;
@@ -213,7 +219,9 @@ Result<void> DisksImpl::remove_snapshot(Io& io, std::string_view disk, std::stri
     const Catalog::NameSeen* const seen = TRY(find_snapshot(TRY(find(disk))->second.named, name));
     TRY(refuse_attached(*seen, "delete"));
     TRY(unname(io, *seen));
+#ifndef FIRN_MUTANT_delete_not_durable
     TRY(pool_.flush(io));
+#endif
   }
   io.wake(due_);
   return ok;

@@ -58,6 +58,7 @@ class Steps {
   Result<void> rest(Io& io, Duration whole) {
     constexpr Duration kSlice = std::chrono::milliseconds(20);  // How soon a stop is noticed.
     io.yield();
+    if (io.sometimes("a commit between two steps of a job")) TRY(pool_.flush(io));
     for (; whole > Duration::zero() && !stopping_; whole -= std::min(whole, kSlice)) {
       io.sleep(std::min(whole, kSlice));
     }

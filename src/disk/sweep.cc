@@ -142,9 +142,16 @@ Result<void> DisksImpl::sweep(Io& io) {
 void DisksImpl::note_failure(uint32_t layer, Error error) {
   if (error.code == Errc::cancelled) return;
   ++job_counters_.failed;
-  failed_[layer] = text_of(error);
-  log(LogLevel::error, "pool '{}': layer {} stays for now: {}", pool_.directory(), layer,
-      text_of(error));
+  uint32_t above = layer;  // Somebody's whom the user knows.
+  while (catalog_.name_of(above) == nullptr && catalog_.children(above).size() == 1) {
+    above = catalog_.children(above)[0];
+  }
+  const Catalog::NameSeen* const whose = catalog_.name_of(above);
+  std::string& told = failed_[layer];
+  told = fmt::format("layer {}{} stays for now: {}", layer,
+                     whose == nullptr ? "" : fmt::format(" under '{}'", full_name(whose->named)),
+                     text_of(error));
+  log(LogLevel::error, "pool '{}': {}", pool_.directory(), told);
 }
 
 Result<void> DisksImpl::run_job(Io& io, uint32_t layer) {
@@ -216,7 +223,9 @@ Result<void> DisksImpl::run_consolidation(Io& io, uint32_t lower, Steps& steps) 
     const auto lower_layer = TRY(open_layer(io, lower));
     const auto upper_layer = TRY(open_layer(io, upper));
     Consolidation consolidation(pool_, *lower_layer, *upper_layer, steps);
+#ifndef FIRN_MUTANT_unlink_before_moved
     TRY(consolidation.run(io));
+#endif
     TRY(wait_until_left(io, lower_layer));
   }
   TRY(unlink(io, lower, upper));

@@ -71,13 +71,22 @@ Result<void> ThinDisk::may_write() const {
   return fail(Errc::invalid, "snapshot '{}' is read-only", name_);
 }
 
+// A page that is not what it should be: whose it is, says who meets it (P3).
+Error ThinDisk::named(Error why, uint64_t at) const {
+  if (why.code != Errc::corrupt) return why;
+  return fail(Errc::corrupt, "{} '{}' at byte {}: {}", use_ == Use::live ? "disk" : "snapshot",
+              name_, at, text_of(why));
+}
+
 // Where grains [first, first + count) are, as maximal runs.
 Result<ThinDisk::Runs> ThinDisk::find(Io& io, uint64_t first, uint64_t count) {
   Runs runs;
   const std::shared_ptr<Layer> layer = layer_;  // A snapshot taken meanwhile changes nothing here.
   const uint64_t end = first + count;
   for (uint64_t at = first; at < end;) {
-    const Leaf leaf = TRY(layer->leaf(io, at / kLeafGrains));
+    Result<Leaf> found = layer->leaf(io, at / kLeafGrains);
+    if (!found) return named(found.error(), at * kGrainBytes);
+    const Leaf leaf = found.take();
     const uint64_t leaf_end = std::min(end, (at / kLeafGrains + 1) * kLeafGrains);
     for (; at < leaf_end; ++at) {
       Run one{Where::nowhere, at, 1, 0};

@@ -125,6 +125,7 @@ class ThinDisk final : public BlockDevice {
   Result<ChangeTracker::Flight> intend(Io& io, uint64_t first, uint64_t count);
   void mark(uint64_t first, uint64_t count);
   Result<void> check_range(Range range) const;
+  Error named(Error why, uint64_t at) const;
   bool drops_to_absent() const { return layer_->is_base(); }
 
   store::Pool& pool_;

@@ -280,7 +280,9 @@ Result<void> ThinDisk::publish(Io& io, uint64_t first, GrainRun& run) {
       const GrainEntry entry = old(count);
       if (entry.is_data() && entry.own) {
         if (!superseded.covers(entry.grain)) break;  // Own since a moment: once more.
+#ifndef FIRN_MUTANT_publish_forgets_superseded
         superseded.choose(entry.grain);
+#endif
       }
       pool_.pages().set_word(leaf, (at + count) % kLeafGrains,
                              format::encode(GrainEntry{GrainType::data, true, run.first + count}));
@@ -368,7 +370,7 @@ Result<void> ThinDisk::discard(Io& io, Range range) {
     const std::shared_ptr<Layer> layer = layer_;  // Outside the fence: it may be exchanged.
     const Result<uint64_t> leaf = layer->next_leaf(io, at / kLeafGrains);
     if (!leaf) {
-      result = leaf.error();
+      result = named(leaf.error(), at * kGrainBytes);
       break;
     }
     if (*leaf == UINT64_MAX || *leaf * kLeafGrains >= end) break;
