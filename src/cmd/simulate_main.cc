@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// simulate SEED [--seconds N] [--states N]: random lives of a pool on a simulated world, each lived
-// twice (the traces must be equal), crashed everywhere and judged; from SEED on, until the time is
-// up.
+// simulate SEED [--seconds N] [--states N] [--shape disk|tree|both]: random lives of a pool on a
+// simulated world, each lived twice (the traces must be equal), crashed everywhere and judged; from
+// SEED on, until the time is up. Shape disk: clients of one disk; tree: snapshots, clones, reverts
+// and the jobs that follow; both by turns.
 #include <fmt/core.h>
 
 #include <charconv>
@@ -10,6 +11,7 @@
 #include <string_view>
 
 #include "io/blocking_io.h"
+#include "proof/tree_trial.h"
 #include "proof/trial.h"
 
 namespace firn::proof {
@@ -20,6 +22,7 @@ struct Wanted {
   uint64_t seconds = 60;
   uint64_t states = 4000;  // Crash states of each life.
   uint64_t lives = UINT64_MAX;
+  std::string_view shape = "both";
 };
 
 bool number(const char* text, uint64_t& value) {
@@ -36,7 +39,11 @@ bool parse(int count, char** words, Wanted& wanted) {
                              : word == "--states" ? &wanted.states
                              : word == "--lives"  ? &wanted.lives
                                                   : nullptr;
-    if (target != nullptr) {
+    if (word == "--shape") {
+      if (i + 1 >= count) return false;
+      wanted.shape = words[++i];
+      if (wanted.shape != "disk" && wanted.shape != "tree" && wanted.shape != "both") return false;
+    } else if (target != nullptr) {
       if (i + 1 >= count || !number(words[++i], *target)) return false;
     } else if (seed_given || !number(words[i], wanted.seed)) {
       return false;
@@ -48,9 +55,9 @@ bool parse(int count, char** words, Wanted& wanted) {
 }
 
 // One seed: lived twice, crashed everywhere. Every third also with a failing call on the way.
-void try_seed(uint64_t seed, const Wanted& wanted, Verdict& verdict) {
-  const TrialShape shape = TrialShape::of(seed);
-  Trial once(seed, shape), twice(seed, shape);
+template <class AnyTrial, class Shape>
+void try_trial(uint64_t seed, const Wanted& wanted, const Shape& shape, Verdict& verdict) {
+  AnyTrial once(seed, shape), twice(seed, shape);
   const uint64_t trace = once.live();
   verdict.trace = (verdict.trace ^ trace) * 0x9e3779b97f4a7c15ULL;
   if (trace != twice.live()) {
@@ -61,11 +68,17 @@ void try_seed(uint64_t seed, const Wanted& wanted, Verdict& verdict) {
   if (seed % 3 != 0 || !verdict.good()) return;
   Prng prng(seed);
   for (const sim::Verb verb : {sim::Verb::write, sim::Verb::flush, sim::Verb::read}) {
-    Trial faulty(seed, shape);
+    AnyTrial faulty(seed, shape);
     const sim::Fault fault{.verb = verb, .nth = 1 + prng.below(once.operations()), .error = EIO};
     faulty.live(&fault);
     faulty.judge_end(verdict);
   }
+}
+
+void try_seed(uint64_t seed, const Wanted& wanted, Verdict& verdict) {
+  const bool tree = wanted.shape == "tree" || (wanted.shape == "both" && seed % 2 == 0);
+  if (tree) return try_trial<TreeTrial>(seed, wanted, TreeShape::of(seed / 2), verdict);
+  try_trial<Trial>(seed, wanted, TrialShape::of(seed), verdict);
 }
 
 }  // namespace
@@ -75,7 +88,9 @@ int main(int count, char** words) {
   using namespace firn::proof;
   Wanted wanted;
   if (!parse(count, words, wanted)) {
-    fmt::print(stderr, "usage: simulate [SEED] [--seconds N] [--states PER-LIFE] [--lives N]\n");
+    fmt::print(stderr,
+               "usage: simulate [SEED] [--seconds N] [--states PER-LIFE] [--lives N] "
+               "[--shape disk|tree|both]\n");
     return 2;
   }
   firn::BlockingIo clock;

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "proof/tree_trial.h"
 #include "proof/trial.h"
 
 namespace firn::proof {
@@ -79,6 +80,35 @@ TEST(ErrorCounting, P1_P3_a_file_fails_from_some_call_on) {
   }
   EXPECT_GT(lives, 500U);
   std::cout << "error counting: " << lives << " lives with a file gone bad\n";
+}
+
+// Two disks' worth of history in miniature: made, deleted, cloned, reverted, merged.
+TEST(ErrorCounting, P2_P5_every_call_fails_once_in_a_tree_of_layers) {
+  Verdict verdict;
+  uint64_t lives = 0;
+  for (const uint64_t seed : {2, 11}) {
+    const TreeShape shape{.clients = 1,
+                          .steps = 8,
+                          .ops = 8,
+                          .snapshots_max = 3,
+                          .pool_blocks = 6,
+                          .journal_bytes = 64 * kKiB,
+                          .background = seed % 2 == 0,
+                          .weights = {.snapshot = 5, .unsnapshot = 5, .revert = 2, .look = 1}};
+    for (uint64_t nth = 1;; ++nth, ++lives) {
+      SCOPED_TRACE(fmt::format("seed {}, call {}", seed, nth));
+      TreeTrial trial(seed, shape);
+      const sim::Fault fault{.nth = nth, .error = nth % 2 == 0 ? EIO : ENOSPC};
+      trial.live(&fault);
+      if (!trial.fault_struck()) break;
+      trial.judge_end(verdict);
+      if (verdict.good()) trial.enumerate(verdict, 3, 9);
+      for (const std::string& violation : verdict.violations) ADD_FAILURE() << violation;
+      if (!verdict.good()) return;
+    }
+  }
+  EXPECT_GT(lives, 300U);
+  std::cout << "error counting: " << lives << " lives of trees with one failure\n";
 }
 
 }  // namespace
