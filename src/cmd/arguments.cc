@@ -279,6 +279,11 @@ void Parser::build_disk() {
                          Command::disk_clone);
   clone->add_option("DISK@SNAPSHOT", into_.name, "The snapshot")->required();
   clone->add_option("NEW", into_.to, "The new disk")->required();
+  disk_verb("shrink", "Empty sparse storage blocks, and give free space back to the host",
+            Command::disk_shrink)
+      ->footer(
+          "Of the disk and of everything that shares blocks with it (snapshots, clones). The disk "
+          "may be in use.");
   CLI::App* consolidate = disk_verb(
       "consolidate", "Delete all but the newest snapshots, and wait until their space is back",
       Command::disk_consolidate);

@@ -33,6 +33,7 @@ enum class Command : uint8_t {
   disk_export,
   disk_clone,
   disk_consolidate,
+  disk_shrink,
   snapshot_create,
   snapshot_list,
   snapshot_delete,

@@ -7,6 +7,7 @@
 #include "cmd/commands.h"
 #include "cmd/print.h"
 #include "cmd/session.h"
+#include "wire/text.h"
 
 namespace firn::cmd {
 namespace {
@@ -18,13 +19,14 @@ struct Row {
   Command command;
   ControlVerb verb;
 };
-constexpr std::array<Row, 6> kRows{{
+constexpr std::array<Row, 7> kRows{{
     {Command::disk_create, ControlVerb::disk_create},
     {Command::disk_list, ControlVerb::disk_list},
     {Command::disk_info, ControlVerb::disk_info},
     {Command::disk_resize, ControlVerb::disk_resize},
     {Command::disk_rename, ControlVerb::disk_rename},
     {Command::disk_set, ControlVerb::disk_set},
+    {Command::disk_shrink, ControlVerb::disk_shrink},
 }};
 
 ControlVerb verb_of(Command command) {
@@ -55,6 +57,11 @@ Result<int> run_disk_command(FiberIo& io, const Arguments& arguments) {
     TRY(print(table_of_disks(answer)));
   } else if (request.verb == ControlVerb::disk_info) {
     TRY(print(text_of_disk(answer)));
+  } else if (request.verb == ControlVerb::disk_shrink) {
+    TRY(print(fmt::format("{} came back to the pool, {} to the host; {} moved\n",
+                          wire::text_of_size(number_member(answer, "emptied_bytes")),
+                          wire::text_of_size(number_member(answer, "returned_bytes")),
+                          wire::text_of_size(number_member(answer, "moved_bytes")))));
   }
   return kDone;
 }

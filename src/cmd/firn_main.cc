@@ -50,6 +50,7 @@ Result<int> run(FiberIo& io, const Arguments& arguments) {
     case Command::disk_resize:
     case Command::disk_rename:
     case Command::disk_set:
+    case Command::disk_shrink:
       return run_disk_command(io, arguments);
   }
   return kFailed;

@@ -235,6 +235,13 @@ std::string answer_begun(const std::vector<uint32_t>& layers) {
   return document(Json{{"layers", layers}});
 }
 
+std::string answer_shrunk(const disk::ShrinkInfo& info) {
+  return document(Json{{"moved_bytes", info.moved_bytes},
+                       {"skipped_bytes", info.skipped_bytes},
+                       {"emptied_bytes", info.emptied_bytes},
+                       {"returned_bytes", info.returned_bytes}});
+}
+
 std::string answer_jobs(const std::vector<disk::JobInfo>& jobs) { return array_of(jobs); }
 
 std::string answer_extents(std::string_view name, std::string_view base, uint64_t offset,

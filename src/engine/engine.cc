@@ -212,6 +212,10 @@ Result<std::string> Engine::answer(Io& io, const ControlRequest& request, const 
       return unmake(io, request);
     case ControlVerb::disk_consolidate:
       return consolidate(io, request);
+    case ControlVerb::disk_shrink: {
+      const disk::ShrinkInfo info = TRY(disks_->shrink(io, request.name));
+      return answer_shrunk(info);
+    }
     case ControlVerb::job_list:
       return answer_jobs(disks_->jobs());
     case ControlVerb::disk_socket:

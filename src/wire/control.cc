@@ -74,7 +74,7 @@ constexpr auto kUnnamed = NameRule::none;
 constexpr auto kDisk = NameRule::disk;
 constexpr auto kSnapshot = NameRule::snapshot;
 constexpr auto kAny = NameRule::any;
-constexpr std::array<Row, 26> kRows{{
+constexpr std::array<Row, 27> kRows{{
     {ControlVerb::pool_info, "GET", "pool", kUnnamed, "", kNone, kNone},
     {ControlVerb::pool_grow, "POST", "pool", kUnnamed, "grow", kSize, kSize},
     {ControlVerb::pool_check, "POST", "pool", kUnnamed, "check", kRepair, kNone},
@@ -90,6 +90,7 @@ constexpr std::array<Row, 26> kRows{{
     {ControlVerb::disk_flush, "POST", "disks", kDisk, "flush", kNone, kNone},
     {ControlVerb::disk_socket, "POST", "disks", kAny, "socket", kNone, kNone},
     {ControlVerb::disk_consolidate, "POST", "disks", kDisk, "consolidate", kKeep, kNone},
+    {ControlVerb::disk_shrink, "POST", "disks", kDisk, "shrink", kNone, kNone},
     {ControlVerb::extents, "POST", "disks", kAny, "extents", kBase | kOffset | kLimit, kNone},
     {ControlVerb::snapshot_list, "GET", "disks", kDisk, "snapshots", kNone, kNone},
     {ControlVerb::snapshot_info, "GET", "snapshots", kSnapshot, "", kNone, kNone},

@@ -54,6 +54,7 @@ enum class ControlVerb : uint8_t {
   changes_apps = 24,
   changes_end = 25,
   changes_off = 26,
+  disk_shrink = 27,  // Moves grains until sparse storage blocks are empty; answers when it is done.
 };
 
 inline constexpr uint64_t kExtentsMax = 100'000;  // In one answer.
