@@ -101,7 +101,7 @@ class Daemon {
 Result<void> Daemon::start() {
   engine_ = TRY(Engine::open(io_, settings_.directory, settings_.pool));
   remove_stale_sockets(settings_.directory);
-  exports_ = std::make_unique<DiskExports>(engine_->disks());
+  exports_ = std::make_unique<DiskExports>(engine_->disks(), &engine_->paths());
   TRY(start_nbd());
   TRY(start_vhost());
   TRY(start_control());
@@ -258,7 +258,8 @@ Result<std::string> Daemon::open_lone(Io& io, const std::string& disk) {
                 kLoneMax);
   }
   std::unique_ptr<LoneExport> made =
-      TRY(LoneExport::begin(io, settings_.directory, engine_->disks(), disk));
+      TRY(LoneExport::begin(io, settings_.directory, engine_->disks(), disk,
+                            &engine_->paths()));
   std::string path = made->path();
   lone_.push_back(std::move(made));
   const auto place = std::prev(lone_.end());
@@ -291,6 +292,7 @@ std::string Daemon::metrics() const {
   add_disks(text, engine_->disks().list());
   add_tracking(text, engine_->disks().tracking().tracked());
   add_jobs(text, engine_->disks().jobs(), engine_->disks().job_counters());
+  add_paths(text, engine_->paths().parts());
   const NbdMetrics servers[] = {{"unix", local_.get()}, {"tcp", remote_.get()}};
   add_nbd(text, servers);
   if (vhost_ != nullptr) add_vhost(text, vhost_->server());
@@ -322,6 +324,7 @@ Result<void> Daemon::wait_for_signal() {
 Result<void> Daemon::stop() {
   stopping_ = true;
   tell_systemd("STOPPING=1\nSTATUS=Answering what is in flight");
+  if (engine_ != nullptr) engine_->paths().lift(io_);
   if (control_ != nullptr) control_->stop(io_);
   if (web_ != nullptr) web_->stop(io_);
   if (vhost_ != nullptr) vhost_->end(kDrain);

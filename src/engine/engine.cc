@@ -47,7 +47,7 @@ using wire::ControlRequest;
 using wire::ControlVerb;
 
 Engine::Engine(std::unique_ptr<store::Pool> pool, std::unique_ptr<disk::Disks> disks)
-    : pool_(std::move(pool)), disks_(std::move(disks)) {}
+    : pool_(std::move(pool)), disks_(std::move(disks)), paths_(*disks_) {}
 
 Engine::~Engine() {
   disks_.reset();  // Before what it rests on.
@@ -107,7 +107,10 @@ Result<std::string> Engine::set(Io& io, const ControlRequest& request) {
     settings.emplace_back(key, TRY(check_setting(key, value)));
   }
   TRY(disks_->info(request.name));
-  for (const auto& [key, value] : settings) TRY(disks_->set(io, request.name, key, value));
+  for (const auto& [key, value] : settings) {
+    TRY(disks_->set(io, request.name, key, value));
+    paths_.apply(io, request.name);
+  }
   return disk(request.name);
 }
 

@@ -20,6 +20,7 @@
 
 #include "disk/disks.h"
 #include "engine/answer.h"
+#include "engine/disk_paths.h"
 #include "store/pool.h"
 #include "wire/control.h"
 
@@ -42,6 +43,7 @@ class Engine {
 
   store::Pool& pool() { return *pool_; }
   disk::Disks& disks() { return *disks_; }
+  DiskPaths& paths() { return paths_; }
 
  private:
   Engine(std::unique_ptr<store::Pool> pool, std::unique_ptr<disk::Disks> disks);
@@ -58,6 +60,7 @@ class Engine {
 
   std::unique_ptr<store::Pool> pool_;
   std::unique_ptr<disk::Disks> disks_;
+  DiskPaths paths_;
 };
 
 }  // namespace firn::engine

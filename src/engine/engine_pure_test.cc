@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "engine/answer.h"
+#include "engine/disk_paths.h"
 #include "engine/engine.h"
 #include "engine/log.h"
 #include "engine/metrics.h"
@@ -58,6 +59,48 @@ TEST(Settings, G1_counts) {
   EXPECT_EQ(count_setting({}, "keep"), 0u);
   EXPECT_EQ(count_setting({{"keep", "3"}}, "keep"), 3u);
   EXPECT_EQ(count_setting({{"keep", "for ever"}}, "keep"), 0u) << "G2";
+}
+
+TEST(Settings, G1_numbers) {
+  EXPECT_EQ(*check_setting("iops", "0500"), "500");
+  EXPECT_EQ(*check_setting("iops", "0"), "0");
+  EXPECT_EQ(*check_setting("bandwidth", "1024K"), "1M");
+  EXPECT_EQ(*check_setting("bandwidth", "1.5MiB"), "1536K");
+  EXPECT_EQ(*check_setting("bandwidth", "0"), "0");
+  EXPECT_EQ(*check_setting("burst", "2"), "2");
+  EXPECT_EQ(*check_setting("burst", "0.250"), "0.25");
+  EXPECT_EQ(*check_setting("coalesce", "off"), "off");
+  const std::pair<const char*, const char*> bad[] = {
+      {"iops", "-1"},         {"iops", "many"},       {"iops", "1.5"},    {"iops", "1000000001"},
+      {"bandwidth", "65535"}, {"bandwidth", "10 MB"}, {"bandwidth", "x"}, {"bandwidth", "2T"},
+      {"burst", "0"},         {"burst", "0.0005"},    {"burst", ".5"},    {"burst", "1."},
+      {"burst", "3601"},      {"coalesce", "on"},     {"coalesce", "au"}, {"coalesce", "auto off"}};
+  for (const auto& [key, value] : bad) {
+    const Result<std::string> checked = check_setting(key, value);
+    ASSERT_FALSE(checked) << key << " " << value;
+    const std::string why(text_of(checked.error()));
+    EXPECT_NE(why.find(key), std::string::npos) << why;
+    EXPECT_NE(why.find(value), std::string::npos) << why;
+  }
+  EXPECT_EQ(count_setting({}, "iops"), 0u);
+  EXPECT_EQ(count_setting({{"bandwidth", "2M"}}, "bandwidth"), 2 * kMiB);
+  EXPECT_EQ(count_setting({}, "burst"), 100u);
+  EXPECT_EQ(count_setting({{"burst", "for ever"}}, "burst"), 100u) << "G2";
+  EXPECT_EQ(text_setting({{"coalesce", "by-magic"}}, "coalesce"), "auto") << "G2";
+}
+
+TEST(Settings, limits_of_a_disk) {
+  EXPECT_FALSE(limits_of({}));
+  EXPECT_FALSE(limits_of({{"burst", "3"}}));
+  const auto requests = limits_of({{"iops", "500"}});
+  ASSERT_TRUE(requests);
+  EXPECT_EQ(requests->requests.rate, 500u);
+  EXPECT_EQ(requests->requests.burst, 50u);
+  EXPECT_EQ(requests->bytes.rate, 0u);
+  const auto bytes = limits_of({{"bandwidth", "1M"}, {"burst", "2"}, {"iops", "1"}});
+  ASSERT_TRUE(bytes);
+  EXPECT_EQ(bytes->bytes.burst, 2 * kMiB);
+  EXPECT_EQ(limits_of({{"iops", "1"}})->requests.burst, 1u) << "never less than one request";
 }
 
 TEST(Settings, every_row_of_the_table_is_sound) {
@@ -160,6 +203,7 @@ TEST(Metrics, M1_everything_is_valid_text) {
   running.state = disk::JobState::running;
   running.steps_done = 2;
   add_jobs(text, {waiting, running, waiting}, {.consolidated = 5, .work_ns = 1'500'000'000});
+  add_paths(text, {{"a", {}}});
   add_nbd(text, {});
   add_io(text, FiberIoCounters());
   add_process(text);
@@ -199,7 +243,8 @@ TEST(Answer, documents_keep_their_keys) {
   EXPECT_EQ(answer_disks({info}),
             R"([{"name":"a","uuid":"","bytes":1,"mapped_bytes":0,"metadata_bytes":0,)"
             R"("created":"1970-01-01T00:00:00Z","attached":0,"snapshots":0,"layers":1,)"
-            R"("origin":"","settings":{"chain":"0","description":"","keep":"0",)"
+            R"("origin":"","settings":{"bandwidth":"0",)"
+            R"("burst":"0.1","chain":"0","coalesce":"auto","description":"","iops":"0","keep":"0",)"
             R"("read-only":"off","serve":"off","placement":"in-place","from-the-future":"x"}}])");
   EXPECT_EQ(answer_disks({}), "[]");
   disk::CheckReport report;

@@ -46,12 +46,12 @@ class ChangesContext final : public serve::MetaContext {
 };
 
 // `name`: the disk or one of its snapshots, `info` the disk's.
-Result<serve::Export> attach(Io& io, disk::Disks& disks, std::string_view name,
-                             const disk::DiskInfo& info) {
+Result<serve::Export> attach(Io& io, disk::Disks& disks, DiskPaths* paths,
+                             std::string_view name, const disk::DiskInfo& info) {
   serve::Export made;
   made.name = name;
   made.description = text_setting(info.settings, "description");
-  made.device = TRY(disks.attach(io, name));
+  made.device = TRY(paths != nullptr ? paths->attach(io, name) : disks.attach(io, name));
   made.read_only = flag_setting(info.settings, "read-only") || made.device->geometry().read_only;
   for (const auto& view : TRY(disks.tracking().views(io, name))) {
     made.contexts.push_back(std::make_shared<ChangesContext>(view));
@@ -84,7 +84,7 @@ Result<void> find_any(const disk::Disks& disks, std::string_view name) {
 Result<serve::Export> DiskExports::find(Io& io, std::string_view name) {
   const disk::DiskInfo info = TRY(disks_.info(wire::split_name(name).disk));
   if (!is_offered(info)) return no_such_export(name);
-  return attach(io, disks_, name, info);
+  return attach(io, disks_, paths_, name, info);
 }
 
 std::vector<serve::ExportEntry> DiskExports::list(Io&) {
@@ -105,7 +105,7 @@ std::vector<serve::ExportEntry> DiskExports::list(Io&) {
 Result<serve::Export> LoneExports::find(Io& io, std::string_view name) {
   if (name != name_) return no_such_export(name);
   const disk::DiskInfo info = TRY(disks_.info(wire::split_name(name).disk));
-  return attach(io, disks_, name, info);
+  return attach(io, disks_, paths_, name, info);
 }
 
 std::vector<serve::ExportEntry> LoneExports::list(Io&) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "disk/disks.h"
+#include "engine/disk_paths.h"
 #include "serve/exports.h"
 
 namespace firn::engine {
@@ -13,24 +14,29 @@ namespace firn::engine {
 // DISK@SNAP, read-only.
 class DiskExports final : public serve::ExportSource {
  public:
-  explicit DiskExports(disk::Disks& disks) : disks_(disks) {}
+  // `paths` as the disks' settings want them; nullptr: the disks bare.
+  explicit DiskExports(disk::Disks& disks, DiskPaths* paths = nullptr)
+      : disks_(disks), paths_(paths) {}
   Result<serve::Export> find(Io& io, std::string_view name) override;
   std::vector<serve::ExportEntry> list(Io& io) override;
 
  private:
   disk::Disks& disks_;
+  DiskPaths* paths_;
 };
 
 // One disk or snapshot, whatever the setting `serve` says: for sockets that this program's own
 // commands use.
 class LoneExports final : public serve::ExportSource {
  public:
-  LoneExports(disk::Disks& disks, std::string name) : disks_(disks), name_(std::move(name)) {}
+  LoneExports(disk::Disks& disks, std::string name, DiskPaths* paths = nullptr)
+      : disks_(disks), paths_(paths), name_(std::move(name)) {}
   Result<serve::Export> find(Io& io, std::string_view name) override;
   std::vector<serve::ExportEntry> list(Io& io) override;
 
  private:
   disk::Disks& disks_;
+  DiskPaths* paths_;
   std::string name_;
 };
 

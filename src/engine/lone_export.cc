@@ -26,15 +26,17 @@ bool is_ours(const std::string& name) {
 
 }  // namespace
 
-LoneExport::LoneExport(Io& io, disk::Disks& disks, const std::string& disk, std::string path)
-    : exports_(disks, disk), server_(io, exports_, log_, {}), path_(std::move(path)) {}
+LoneExport::LoneExport(Io& io, disk::Disks& disks, const std::string& disk, DiskPaths* paths,
+                       std::string path)
+    : exports_(disks, disk, paths), server_(io, exports_, log_, {}), path_(std::move(path)) {}
 
 Result<std::unique_ptr<LoneExport>> LoneExport::begin(Io& io, const std::string& directory,
-                                                      disk::Disks& disks, const std::string& disk) {
+                                                      disk::Disks& disks, const std::string& disk,
+                                                      DiskPaths* paths) {
   TRY(find_any(disks, disk));
   std::string path = fresh_path(directory);
   std::unique_ptr<Socket> listener = TRY(listen_unix(path));
-  std::unique_ptr<LoneExport> made(new LoneExport(io, disks, disk, path));
+  std::unique_ptr<LoneExport> made(new LoneExport(io, disks, disk, paths, path));
   made->server_.listen(std::move(listener), "unix:" + path);
   return made;
 }

@@ -18,7 +18,8 @@ class LoneExport {
  public:
   // Listens at DIR/nbd-PID-N.sock. Errc::not_found when there is no such disk.
   static Result<std::unique_ptr<LoneExport>> begin(Io& io, const std::string& directory,
-                                                   disk::Disks& disks, const std::string& disk);
+                                                   disk::Disks& disks, const std::string& disk,
+                                                   DiskPaths* paths = nullptr);
   // Lets connections finish, for a moment, and takes the socket away. Call once, before
   // destruction.
   void end(Io& io);
@@ -29,7 +30,8 @@ class LoneExport {
   bool was_used() const { return server_.counters().connections_total > 0; }
 
  private:
-  LoneExport(Io& io, disk::Disks& disks, const std::string& disk, std::string path);
+  LoneExport(Io& io, disk::Disks& disks, const std::string& disk, DiskPaths* paths,
+             std::string path);
 
   LoneExports exports_;
   ServeLog log_;

@@ -253,6 +253,64 @@ void add_tracking(MetricsText& text, const std::vector<disk::TrackingInfo>& disk
 
 namespace {
 
+using Paths = std::map<std::string, DiskPaths::Parts>;
+
+void each_coalesce(MetricsText& text, const Paths& paths, std::string_view name,
+                   std::string_view help, uint64_t policy::IoCoalesce::Counters::*member) {
+  text.family(name, MetricType::counter, help);
+  for (const auto& [disk, parts] : paths) {
+    if (parts.coalesce == nullptr) continue;
+    text.sample({{"disk", disk}}, parts.coalesce->decided().*member);
+  }
+}
+
+}  // namespace
+
+void add_paths(MetricsText& text, const Paths& paths) {
+  using enum MetricType;
+  using Decided = policy::IoCoalesce::Counters;
+  text.family("firn_disk_limit_waits_total", counter, "Requests that waited for the disk's limits.");
+  for (const auto& [disk, parts] : paths) {
+    if (parts.limits != nullptr) {
+      text.sample({{"disk", disk}}, parts.limits->counters().waits);
+    }
+  }
+  text.family("firn_disk_limit_wait_seconds_total", counter, "How long they waited, in sum.");
+  for (const auto& [disk, parts] : paths) {
+    if (parts.limits == nullptr) continue;
+    text.sample({{"disk", disk}}, static_cast<double>(parts.limits->counters().wait_ns) / 1e9);
+  }
+  each_coalesce(text, paths, "firn_disk_coalesce_requests_total",
+                "Reads and writes that coalescing saw.", &Decided::requests);
+  each_coalesce(text, paths, "firn_disk_coalesce_batches_total", "Batches that it sent.",
+                &Decided::batches);
+  each_coalesce(text, paths, "firn_disk_coalesce_extents_total",
+                "Requests that it made of them: neighbours of a batch are one.", &Decided::extents);
+  each_coalesce(text, paths, "firn_disk_coalesce_held_total", "Requests that it held back.",
+                &Decided::held);
+  text.family("firn_disk_coalesce_sent_total", counter, "Why what was held was sent.");
+  for (const auto& [disk, parts] : paths) {
+    if (parts.coalesce == nullptr) continue;
+    const Decided& decided = parts.coalesce->decided();
+    text.sample({{"disk", disk}, {"cause", "depth"}}, decided.by_depth);
+    text.sample({{"disk", disk}, {"cause", "full"}}, decided.by_full);
+    text.sample({{"disk", disk}, {"cause", "deadline"}}, decided.by_deadline);
+    text.sample({{"disk", disk}, {"cause", "drain"}}, decided.by_drain);
+  }
+  each_coalesce(text, paths, "firn_disk_coalesce_probes_total",
+                "Bursts of a random load that were held to look.", &Decided::probes);
+  each_coalesce(text, paths, "firn_disk_coalesce_overlaps_total",
+                "Requests that waited for one that they overlap.", &Decided::overlaps);
+  text.family("firn_disk_coalesce_retried_total", counter,
+              "Requests tried again by themselves, after they had failed together.");
+  for (const auto& [disk, parts] : paths) {
+    if (parts.coalesce == nullptr) continue;
+    text.sample({{"disk", disk}}, parts.coalesce->counters().retried);
+  }
+}
+
+namespace {
+
 constexpr std::array<std::string_view, wire::nbd::kCommands + 1> kOps{
     "read",  "write",        "disconnect",   "flush",  "trim",
     "cache", "write_zeroes", "block_status", "unknown"};

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "disk/disks.h"
+#include "engine/disk_paths.h"
 #include "io/fiber_io.h"
 #include "serve/nbd_server.h"
 #include "serve/vhost_server.h"
@@ -55,6 +57,8 @@ void add_tracking(MetricsText& text, const std::vector<disk::TrackingInfo>& disk
 void add_disks(MetricsText& text, const std::vector<disk::DiskInfo>& disks);
 void add_jobs(MetricsText& text, const std::vector<disk::JobInfo>& jobs,
               const disk::JobCounters& counters);
+// Limits and coalescing, of the disks that have them in their path now.
+void add_paths(MetricsText& text, const std::map<std::string, DiskPaths::Parts>& paths);
 // The NBD servers, by the transport of their listeners.
 struct NbdMetrics {
   std::string_view transport;  // "unix", "tcp"

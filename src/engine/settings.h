@@ -22,7 +22,7 @@ namespace firn::engine {
 
 using Settings = std::map<std::string, std::string>;
 
-enum class SettingType : uint8_t { text, flag, count };
+enum class SettingType : uint8_t { text, flag, count, size, seconds, choice };
 
 struct SettingRow {
   std::string_view key;
@@ -40,6 +40,7 @@ Result<std::string> check_setting(std::string_view key, std::string_view value);
 
 std::string text_setting(const Settings& settings, std::string_view key);
 bool flag_setting(const Settings& settings, std::string_view key);
+// Of a size, bytes; of seconds, milliseconds.
 uint64_t count_setting(const Settings& settings, std::string_view key);
 
 // For --help: one line for each.

@@ -167,6 +167,25 @@ bool IoCoalesce::arrive(Time now, CoalesceRequest& request) {
   return due_;
 }
 
+bool IoCoalesce::pass(CoalesceRequest& request, CoalesceBatch& batch) {
+  if (held_ > 0 || due_ || holding()) return false;
+  CHECK(batch.requests == 0, "a batch is taken into an empty one");
+  ++up_;
+  ++counters_.requests;
+  observe(request);
+  adjust_gate();
+  request.previous = request.next = nullptr;
+  request.starts_extent = true;
+  batch.first = &request;
+  batch.requests = batch.extents = 1;
+  batch.bytes = request.range.length;
+  batch.id = ++batch_id_;
+  below_.push_back(&batch);
+  ++counters_.batches;
+  ++counters_.extents;
+  return true;
+}
+
 bool IoCoalesce::complete(CoalesceBatch& batch, bool metadata) {
   CHECK(up_ >= batch.requests);
   below_.remove(&batch);

@@ -94,6 +94,9 @@ class IoCoalesce {
   // A request came. True when something is due: call take() until it says no, at once or after the
   // rest of the same burst has arrived.
   bool arrive(Time now, CoalesceRequest& request);
+  // The short way for one request when nothing is held and it would not be either: true with the
+  // batch, which is to be sent. False: nothing was done, call arrive().
+  bool pass(CoalesceRequest& request, CoalesceBatch& batch);
   // Fills an empty batch with what is to be sent next; false when nothing is due.
   bool take(CoalesceBatch& batch);
   // A batch has ended; `metadata` says that it changed the map. True when something is due: send

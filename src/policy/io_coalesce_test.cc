@@ -34,7 +34,13 @@ class Bench {
     it.op = op, it.range = {at, length}, it.fua = fua, it.urgent = urgent;
     it.number = ++submitted_;
     held_.emplace(it.number, std::move(request));
-    coalesce_.arrive(now_, it);
+    auto alone = std::make_unique<CoalesceBatch>();
+    if (short_way && coalesce_.pass(it, *alone)) {
+      inspect(*alone);
+      below_.push_back(std::move(alone));
+    } else {
+      coalesce_.arrive(now_, it);
+    }
     return it;
   }
   // Takes what is due; returns how many batches that made.
@@ -86,6 +92,7 @@ class Bench {
   Time now() const { return now_; }
   IoCoalesce& coalesce() { return coalesce_; }
   const CoalesceBatch& below(size_t i) const { return *below_[i]; }
+  bool short_way = false;  // Requests try pass() first.
   size_t batches_below() const { return below_.size(); }
   size_t held() const { return held_.size(); }
   uint64_t submitted() const { return submitted_; }
@@ -246,6 +253,23 @@ IoCoalesce::Counters drive(Bench& bench, size_t depth, uint64_t requests, Next n
   return after;
 }
 
+TEST(IoCoalesce, the_short_way_is_open_while_nothing_is_held) {
+  Bench bench({.mode = Mode::always});
+  bench.short_way = true;
+  bench.submit(Op::read, 0);
+  EXPECT_EQ(bench.batches_below(), 0U) << "it could bring others";
+  bench.send();
+  Bench shallow({});
+  shallow.short_way = true;
+  for (uint64_t i = 0; i < 4; ++i) shallow.submit(Op::read, i * 4096);
+  EXPECT_EQ(shallow.batches_below(), 4U);
+  EXPECT_EQ(shallow.coalesce().counters().requests, 4U);
+  EXPECT_EQ(shallow.coalesce().counters().extents, 4U);
+  shallow.submit(Op::write, 0);
+  shallow.submit(Op::write, 0);
+  EXPECT_EQ(shallow.batches_below(), 6U) << "what is in flight may be overlapped (D5)";
+}
+
 TEST(IoCoalesce, show_10_random_loads_are_not_held) {
   for (const size_t depth : {2U, 8U, 32U, 128U}) {
     Prng prng(depth);
@@ -380,6 +404,7 @@ TEST(IoCoalesce, C1_to_C7_in_a_million_events) {
                  .extent_bytes_max = 4096 * (1 + prng.below(32)),
                  .extents_max = static_cast<uint32_t>(1 + prng.below(20))});
     const uint64_t span = 1 + prng.below(200);
+    bench.short_way = seed % 4 >= 2;
     for (int i = 0; i < 100'000; ++i) {
       const uint64_t what = prng.below(16);
       if (what < 8 && bench.submitted() < UINT64_MAX && bench.held() < 200) {

@@ -6,6 +6,7 @@
 
 #include "base/aligned.h"
 #include "base/log.h"
+#include "disk/coalesce.h"
 #include "disk/disks.h"
 #include "disk/thin.h"
 #include "store/pool.h"
@@ -247,9 +248,11 @@ uint64_t Trial::live(const sim::Fault* fault) {
       if (main) {
         CatalogDriver driver(**disks, seed_ + 5);
         if (shape_.recycle) recycle(io, **main);
+        disk::CoalescedDevice gathered(io, **main, {.mode = policy::IoCoalesce::Mode::always});
+        BlockDevice& device = shape_.coalesce ? gathered : **main;
         Group clients(io);
         for (uint64_t i = 0; i < shape_.clients; ++i) {
-          io.spawn(clients, [this, &io, i, &main] { client(io, i, **main); });
+          io.spawn(clients, [this, &io, i, &device] { client(io, i, device); });
         }
         if (shape_.change_catalog) io.spawn(clients, [&] { catalog_client(io, driver); });
         clients.wait();

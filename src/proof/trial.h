@@ -32,6 +32,7 @@ struct TrialShape {
   bool background = true;      // Ticker, home writer, formatter run too.
   bool recycle = false;        // Begins by filling and emptying storage blocks by a script.
   bool change_catalog = true;  // A second disk comes and goes, another is resized.
+  bool coalesce = false;       // The clients' requests are gathered on the way (disk/coalesce).
 
   // A shape of its own for each seed: small pools and rings recycle their space, one client empties
   // whole storage blocks, several meet in commits; some run without background.

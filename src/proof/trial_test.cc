@@ -51,6 +51,22 @@ TEST(Trial, S3_space_is_not_given_out_before_its_freeing_is_durable) {
   report(verdict, begun);
 }
 
+TEST(Trial, P1_P2_what_goes_down_together_is_acknowledged_by_the_same_rules) {
+  const auto begun = std::chrono::steady_clock::now();
+  Verdict verdict;
+  for (uint64_t seed = 1; seed <= 4 && verdict.good(); ++seed) {
+    TrialShape shape = TrialShape::of(seed);
+    shape.clients += 6;
+    shape.pool_blocks += 8;
+    shape.coalesce = true;
+    Trial trial(seed, shape);
+    trial.live();
+    trial.enumerate(verdict, 4, 600);
+    trial.judge_end(verdict);
+  }
+  report(verdict, begun);
+}
+
 // Four parts of one enumeration, so that they can run side by side.
 class CrashStates : public testing::TestWithParam<uint64_t> {};
 
