@@ -82,8 +82,8 @@ class SlowMemory final : public BlockDevice {
   }
   void pause(Io& io) {
     if (latency_ > Duration::zero()) {
-      io.sleep(Duration(static_cast<int64_t>(
-          prng_.below(2 * static_cast<uint64_t>(latency_.count())))));
+      io.sleep(
+          Duration(static_cast<int64_t>(prng_.below(2 * static_cast<uint64_t>(latency_.count())))));
     }
   }
   void harden(Range range) {

@@ -152,8 +152,8 @@ TEST_F(LimitedTest, a_device_that_shrank_meanwhile_is_an_error) {
 TEST(Limited, D1_to_D6) {
   expect_layer_conforms([](Io& io, BlockDevice& below, Prng& prng) {
     const bool tight = prng.one_in(2);
-    return std::make_unique<LimitedDevice>(
-        io.now(), below, rates(tight ? 2000 : 0, prng.one_in(2) ? 20 << 20 : 0));
+    return std::make_unique<LimitedDevice>(io.now(), below,
+                                           rates(tight ? 2000 : 0, prng.one_in(2) ? 20 << 20 : 0));
   });
 }
 

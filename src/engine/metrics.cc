@@ -269,7 +269,8 @@ void each_coalesce(MetricsText& text, const Paths& paths, std::string_view name,
 void add_paths(MetricsText& text, const Paths& paths) {
   using enum MetricType;
   using Decided = policy::IoCoalesce::Counters;
-  text.family("firn_disk_limit_waits_total", counter, "Requests that waited for the disk's limits.");
+  text.family("firn_disk_limit_waits_total", counter,
+              "Requests that waited for the disk's limits.");
   for (const auto& [disk, parts] : paths) {
     if (parts.limits != nullptr) {
       text.sample({{"disk", disk}}, parts.limits->counters().waits);
