@@ -84,8 +84,7 @@ for round in 1 2 3 4 5; do
   covers "$tmp/list" "$tmp/before" "$tmp/after"
   say "round $round: $(awk '{ s += $2 } END { print s }' "$tmp/list") bytes listed"
 done
-curl -sf --unix-socket "$pool/firn.sock" http://x/metrics | grep -q '^firn_changes_recovered_bytes{disk="d"} [1-9]' ||
-  fail "the metric of recovered bytes is missing"
+(($(metric 'firn_changes_recovered_bytes{disk="d"}') > 0)) || fail "the metric of recovered bytes is missing"
 changes off d
 refuses 1 'not tracked' changes list d --since "$id"
 stop_firn

@@ -95,7 +95,6 @@ class Parser {
   void build_transfers();
   void build_snapshot();
   void build_changes();
-  void build_tracking(CLI::App* changes);
   void build_jobs();
   void add_page(CLI::App* app);
   void add_background(CLI::App* app);
@@ -377,24 +376,7 @@ void Parser::build_snapshot() {
 }
 
 void Parser::build_changes() {
-  CLI::App* changes = noun("changes", "What a backup has to copy");
-  CLI::App* diff =
-      verb(changes, "diff", "List the extents in which the second differs from the first",
-           Command::changes_diff);
-  diff->add_option("DISK@A", into_.base, "A snapshot, or a disk as it is now")->required();
-  diff->add_option("DISK@B", into_.name, "Another")->required();
-  add_page(diff);
-  CLI::App* allocated =
-      verb(changes, "allocated", "List the extents that hold data", Command::changes_allocated);
-  allocated->add_option("DISK@B", into_.name, "A snapshot, or a disk as it is now")->required();
-  add_page(allocated);
-  for (CLI::App* app : {diff, allocated}) {
-    app->footer("To go on after an interruption, give the end of the last extent as --offset.");
-  }
-  build_tracking(changes);
-}
-
-void Parser::build_tracking(CLI::App* changes) {
+  CLI::App* changes = noun("changes", "What changed and what is there, for incremental backups");
   const auto of_disk = [&](const char* name, const char* about, Command command) {
     CLI::App* app = verb(changes, name, about, command);
     app->add_option("DISK", into_.name, "The disk")->required();
@@ -413,10 +395,25 @@ void Parser::build_tracking(CLI::App* changes) {
   list->add_option("--since", into_.since, "What begin has printed")
       ->required()
       ->type_name("CHANGE-ID");
-  add_page(list);
+  list->add_option("--offset", into_.offset, "Begin here")->type_name("BYTES");
+  list->add_option("--limit", into_.limit, "At most so many extents (default: all)")
+      ->type_name("N");
   of_disk("apps", "List the applications that back the disk up", Command::changes_apps);
   with_app(of_disk("end", "Forget an application", Command::changes_end));
   of_disk("off", "Track no changes any more, and forget all", Command::changes_off);
+  CLI::App* diff =
+      verb(changes, "diff", "List the extents in which the second differs from the first",
+           Command::changes_diff);
+  diff->add_option("DISK@A", into_.base, "A snapshot, or a disk as it is now")->required();
+  diff->add_option("DISK@B", into_.name, "Another")->required();
+  add_page(diff);
+  CLI::App* allocated =
+      verb(changes, "allocated", "List the extents that hold data", Command::changes_allocated);
+  allocated->add_option("DISK@B", into_.name, "A snapshot, or a disk as it is now")->required();
+  add_page(allocated);
+  for (CLI::App* app : {diff, allocated}) {
+    app->footer("To go on after an interruption, give the end of the last extent as --offset.");
+  }
 }
 
 void Parser::build_jobs() {

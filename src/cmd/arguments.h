@@ -55,13 +55,13 @@ struct Arguments {
   std::string pool;  // The directory.
   bool json = false;
 
-  std::string name;    // The disk, or DISK@SNAPSHOT.
-  std::string base;    // diff: what it is compared with
-  std::string to;      // rename, clone
-  std::string file;    // import, export
-  std::string format;  // import, export; empty: find out
-  uint64_t bytes = 0;  // --size
-  std::string app, snapshot, since;  // changes begin, list, end
+  std::string name;                  // The disk, or DISK@SNAPSHOT.
+  std::string base;                  // diff: what it is compared with
+  std::string to;                    // rename, clone
+  std::string file;                  // import, export
+  std::string format;                // import, export; empty: find out
+  uint64_t bytes = 0;                // --size
+  std::string app, snapshot, since;  // changes
   bool repair = false;
   bool force = false;              // export: replace FILE; revert: under its clients
   bool background = false;         // delete, consolidate: do not wait for the jobs

@@ -19,15 +19,14 @@ ControlVerb verb_of(Command command) {
 }
 
 // For people and pipes: page after page. With --json one page, whose next_offset says what is left.
-Result<void> list_all(Session& session, ControlRequest request) {
-  constexpr uint64_t kPage = 10'000;
-  uint64_t left = request.limit.value_or(UINT64_MAX);
+Result<void> list_all(Session& session, ControlRequest request, uint64_t limit) {
+  constexpr uint64_t kPage = 16384;
+  uint64_t left = limit == 0 ? UINT64_MAX : limit;
   do {
-    const uint64_t page = std::min(kPage, left);
-    request.limit = page;
+    request.limit = std::min(kPage, left);
     const std::string answer = TRY(session.ask(request));
     TRY(print(text_of_changes(answer)));
-    left -= page;
+    left -= *request.limit;
     request.offset = number_member(answer, "next_offset");
   } while (request.offset != 0 && left > 0);
   return ok;
@@ -43,12 +42,12 @@ Result<int> run_changes_command(FiberIo& io, const Arguments& arguments) {
   request.snapshot = arguments.snapshot;
   request.since = arguments.since;
   request.offset = arguments.offset;
-  request.limit = arguments.limit;
+  request.limit = arguments.limit.value_or(0);
   const bool looks = request.verb == ControlVerb::changes_list || wire::only_looks(request.verb);
   std::unique_ptr<Session> session = TRY(
       Session::open(io, arguments.pool, looks ? Session::Purpose::look : Session::Purpose::change));
   if (request.verb == ControlVerb::changes_list && !arguments.json) {
-    TRY(list_all(*session, request));
+    TRY(list_all(*session, request, arguments.limit.value_or(0)));
     TRY(session->close());
     return kDone;
   }

@@ -231,7 +231,7 @@ std::string answer_kept(const Kept& kept, const std::vector<uint32_t>& layers) {
   return document({{"deleted", kept.deleted}, {"in_use", in_use}, {"layers", layers}});
 }
 
-std::string answer_begun(const std::vector<uint32_t>& layers) {
+std::string answer_layers(const std::vector<uint32_t>& layers) {
   return document(Json{{"layers", layers}});
 }
 

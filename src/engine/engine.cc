@@ -3,6 +3,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 
@@ -75,12 +76,12 @@ Result<std::unique_ptr<Engine>> Engine::open(Io& io, const std::string& director
 }
 
 Result<void> Engine::close(Io& io) {
-  const Result<void> marked = pool_->writable() ? disks_->close(io) : Result<void>();
+  const Result<void> rested = disks_->close(io);
   disks_.reset();
   const std::unique_ptr<store::Pool> pool = std::move(pool_);
   const Result<void> closed = pool->close(io);
   if (!closed) return closed.error();  // It knows why.
-  return marked.has_value() ? Result<void>() : Result<void>(marked.error());
+  return rested.has_value() ? Result<void>() : Result<void>(rested.error());
 }
 
 Result<std::string> Engine::disk(std::string_view name) const {
@@ -147,17 +148,21 @@ Result<std::string> Engine::look(Io& io, const ControlRequest& request) {
   CHECK(request.verb == ControlVerb::extents);
   const ExtentPage page =
       TRY(page_of_extents(io, *disks_, request.name, request.base, request.offset,
-                          request.limit.value_or(kExtentsPerPage)));
+                          std::min(request.limit.value_or(kExtentsPerPage), wire::kExtentsMax)));
   return answer_extents(request.name, request.base, request.offset, page);
 }
 
 Result<std::string> Engine::changes(Io& io, const ControlRequest& request) {
   disk::Tracking& tracking = disks_->tracking();
   if (request.verb == ControlVerb::changes_begin) {
-    return answer_begun(TRY(tracking.begin(io, request.name, request.app, request.snapshot)));
+    const disk::BegunInfo begun =
+        TRY(tracking.begin(io, request.name, request.app, request.snapshot));
+    if (!request.snapshot.empty()) keep_after_snapshot(io, request.name);
+    return answer_begun(begun);
   }
   if (request.verb == ControlVerb::changes_list) {
-    const uint64_t limit = request.limit.value_or(disk::kChangeExtentsMax);
+    const uint64_t asked = request.limit.value_or(0);
+    const uint64_t limit = asked == 0 ? disk::kChangeExtentsMax : asked;
     return answer_changes(
         TRY(tracking.list(io, request.name, request.since, request.offset, limit)));
   }

@@ -54,6 +54,7 @@ class Engine {
   Result<std::string> look(Io& io, const wire::ControlRequest& request);
   // snapshots.cc
   Result<std::string> make_snapshot(Io& io, const wire::ControlRequest& request);
+  Kept keep_after_snapshot(Io& io, std::string_view disk);
   Result<std::string> unmake(Io& io, const wire::ControlRequest& request);
   Result<std::string> consolidate(Io& io, const wire::ControlRequest& request);
   Result<std::string> disk(std::string_view name) const;

@@ -211,13 +211,12 @@ TEST(Metrics, M1_everything_is_valid_text) {
   expect_valid(out);
   EXPECT_NE(out.find("firn_disk_bytes{disk=\"a\"} 4096\n"), std::string::npos);
   EXPECT_NE(out.find("firn_pool_capacity_bytes 68719476736\n"), std::string::npos);
-  for (const char* line :
-       {"firn_jobs{kind=\"drop\",state=\"waiting\"} 2\n",
-        "firn_job_steps_done{kind=\"consolidate\",state=\"running\"} 2\n",
-        "firn_job_steps_planned{kind=\"drop\",state=\"waiting\"} 6\n",
-        "firn_jobs_ended_total{how=\"consolidated\"} 5\n", "firn_job_work_seconds_total 1.5\n",
-        "firn_disk_layers{disk=\"a\"} 1\n",
-        "firn_pool_data_read_bytes_total{by=\"consolidate\"} 0\n"}) {
+  for (const char* line : {"firn_jobs{kind=\"drop\",state=\"waiting\"} 2\n",
+                           "firn_job_steps_done{kind=\"consolidate\",state=\"running\"} 2\n",
+                           "firn_job_steps_planned{kind=\"drop\",state=\"waiting\"} 6\n",
+                           "firn_jobs_ended_total{how=\"consolidated\"} 5\n",
+                           "firn_job_work_seconds_total 1.5\n", "firn_disk_layers{disk=\"a\"} 1\n",
+                           "firn_pool_data_read_bytes_total{by=\"consolidate\"} 0\n"}) {
     EXPECT_NE(out.find(line), std::string::npos) << line;
   }
   EXPECT_NE(out.find("directory=\"/a \\\"b\\\"\\\\c\\nd\""), std::string::npos) << "M2";
@@ -272,7 +271,7 @@ TEST(Answer, snapshots_jobs_and_extents_keep_their_keys) {
   info.attached = 2;
   EXPECT_EQ(answer_kept({{"r"}, {info}}, {}),
             R"({"deleted":["r"],"in_use":[{"name":"s","attached":2}],"layers":[]})");
-  EXPECT_EQ(answer_begun({1, 2}), R"({"layers":[1,2]})");
+  EXPECT_EQ(answer_layers({1, 2}), R"({"layers":[1,2]})");
   disk::JobInfo job;
   job.kind = disk::JobKind::consolidate;
   job.state = disk::JobState::failed;

@@ -48,15 +48,21 @@ Result<std::string> Engine::make_snapshot(Io& io, const ControlRequest& request)
   const Begun begun(*disks_);
   TRY(disks_->snapshot(io, of.disk, of.snapshot));
   const disk::SnapshotInfo made = TRY(disks_->snapshot_info(of.disk, of.snapshot));
-  // The snapshot is there, whatever comes of the others.
-  const disk::DiskInfo info = TRY(disks_->info(of.disk));
-  Result<Kept> kept = apply_keep(io, *disks_, of.disk, keep_rule(info.settings));
-  if (!kept) {
-    log(LogLevel::warning, "disk '{}': its older snapshots stay for now: {}", of.disk,
-        text_of(kept.error()));
-    kept = Kept();
-  }
-  return answer_made(made, *kept, begun.layers());
+  const Kept kept = keep_after_snapshot(io, of.disk);
+  return answer_made(made, kept, begun.layers());
+}
+
+// The new snapshot is there, whatever comes of the others.
+Kept Engine::keep_after_snapshot(Io& io, std::string_view disk) {
+  const auto keep = [&]() -> Result<Kept> {
+    const disk::DiskInfo info = TRY(disks_->info(disk));
+    return apply_keep(io, *disks_, disk, keep_rule(info.settings));
+  };
+  Result<Kept> kept = keep();
+  if (kept) return kept.take();
+  log(LogLevel::warning, "disk '{}': its older snapshots stay for now: {}", disk,
+      text_of(kept.error()));
+  return Kept();
 }
 
 Result<std::string> Engine::unmake(Io& io, const ControlRequest& request) {
@@ -69,7 +75,7 @@ Result<std::string> Engine::unmake(Io& io, const ControlRequest& request) {
   } else {
     TRY(disks_->remove_snapshot(io, of.disk, of.snapshot));
   }
-  return answer_begun(begun.layers());
+  return answer_layers(begun.layers());
 }
 
 Result<std::string> Engine::consolidate(Io& io, const ControlRequest& request) {

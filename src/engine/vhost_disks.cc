@@ -80,7 +80,9 @@ Result<void> VhostDisks::add(const std::string& disk) {
 
 void VhostDisks::refresh() {
   std::set<std::string> served;
-  for (const serve::ExportEntry& entry : exports_.list(io_)) served.insert(entry.name);
+  for (const serve::ExportEntry& entry : exports_.list(io_)) {
+    if (!entry.snapshot) served.insert(entry.name);
+  }
   for (auto each = paths_.begin(); each != paths_.end();) {
     if (served.contains(each->first)) {
       ++each;

@@ -34,7 +34,7 @@ enum Member : uint16_t {
   kOffset = 512,
   kLimit = 1024,
   kApp = 2048,
-  kAlso = 4096,
+  kWith = 4096,
   kSince = 8192,
 };
 struct MemberName {
@@ -54,7 +54,7 @@ constexpr std::array<MemberName, 14> kMembers{{
     {kOffset, "offset"},
     {kLimit, "limit"},
     {kApp, "app"},
-    {kAlso, "snapshot"},
+    {kWith, "snapshot"},
     {kSince, "since"},
 }};
 
@@ -98,7 +98,7 @@ constexpr std::array<Row, 27> kRows{{
     {ControlVerb::snapshot_delete, "POST", "snapshots", kSnapshot, "delete", kNone, kNone},
     {ControlVerb::snapshot_revert, "POST", "snapshots", kSnapshot, "revert", kForce, kNone},
     {ControlVerb::snapshot_clone, "POST", "snapshots", kSnapshot, "clone", kTo, kTo},
-    {ControlVerb::changes_begin, "POST", "disks", kDisk, "changes-begin", kApp | kAlso, kApp},
+    {ControlVerb::changes_begin, "POST", "disks", kDisk, "changes-begin", kApp | kWith, kApp},
     {ControlVerb::changes_list, "POST", "disks", kDisk, "changes", kSince | kOffset | kLimit,
      kSince},
     {ControlVerb::changes_apps, "GET", "disks", kDisk, "applications", kNone, kNone},
@@ -256,10 +256,10 @@ Result<void> take_member(const Row& row, Member member, const Json& value,
     case kOffset:
       return take_size("offset", value, request.offset);
     case kLimit:
-      return take_count("limit", value, kExtentsMax, request.limit);
+      return take_count("limit", value, UINT64_MAX, request.limit);
     case kApp:
       return take_name("app", NameRule::disk, value, request.app);
-    case kAlso:
+    case kWith:
       return take_name("snapshot", NameRule::disk, value, request.snapshot);
     case kSince:
       return take_since(value, request);
@@ -355,7 +355,7 @@ ControlCall encode_control(const ControlRequest& request) {
   if ((row.members & kTo) != 0) body["to"] = request.to;
   if ((row.members & kRepair) != 0) body["repair"] = request.repair;
   if ((row.members & kApp) != 0) body["app"] = request.app;
-  if ((row.members & kAlso) != 0 && !request.snapshot.empty()) {
+  if ((row.members & kWith) != 0 && !request.snapshot.empty()) {
     body["snapshot"] = request.snapshot;
   }
   if ((row.members & kSince) != 0) body["since"] = request.since;

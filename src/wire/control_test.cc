@@ -3,100 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 namespace firn::wire {
 namespace {
 
-// With every member that the verb has.
-ControlRequest full_request(ControlVerb verb) {
-  ControlRequest request;
-  request.verb = verb;
-  switch (request.verb) {
-    case ControlVerb::pool_grow:
-      request.bytes = UINT64_MAX;
-      break;
-    case ControlVerb::pool_check:
-      request.repair = true;
-      break;
-    case ControlVerb::disk_create:
-      request.name = "a";
-      request.bytes = 4096;
-      request.settings = {{"description", "first \"quoted\"\n"}, {"serve", "off"}};
-      break;
-    case ControlVerb::disk_resize:
-      request.name = "a.b";
-      request.bytes = 1;
-      break;
-    case ControlVerb::disk_rename:
-      request.name = "a";
-      request.to = "b";
-      break;
-    case ControlVerb::disk_set:
-      request.name = "a";
-      request.settings = {{"serve", ""}};
-      break;
-    case ControlVerb::disk_delete:
-      request.name = "a";
-      request.snapshots = true;
-      break;
-    case ControlVerb::disk_consolidate:
-      request.name = "a";
-      request.keep = 0;
-      break;
-    case ControlVerb::snapshot_revert:
-      request.name = "a@b";
-      request.force = true;
-      break;
-    case ControlVerb::snapshot_clone:
-      request.name = "a@b";
-      request.to = "c";
-      break;
-    case ControlVerb::extents:
-      request.name = "a@b";
-      request.base = "a";
-      request.offset = UINT64_MAX;
-      request.limit = kExtentsMax;
-      break;
-    case ControlVerb::disk_socket:
-    case ControlVerb::snapshot_info:
-    case ControlVerb::snapshot_create:
-    case ControlVerb::snapshot_delete:
-      request.name = "web:01@2026-11-21T16:00:00Z";
-      break;
-    case ControlVerb::disk_info:
-    case ControlVerb::disk_flush:
-    case ControlVerb::snapshot_list:
-      request.name = "web:01";
-      break;
-    case ControlVerb::changes_begin:
-      request.name = "a";
-      request.app = "nightly";
-      request.snapshot = "n-1";
-      break;
-    case ControlVerb::changes_list:
-      request.name = "a";
-      request.since = "10111213-1415-1617-1819-1a1b1c1d1e1f/x/7";
-      request.offset = UINT64_MAX;
-      request.limit = 5;
-      break;
-    case ControlVerb::changes_end:
-      request.name = "a";
-      request.app = "nightly";
-      break;
-    case ControlVerb::changes_apps:
-    case ControlVerb::changes_off:
-    case ControlVerb::disk_shrink:
-      request.name = "a";
-      break;
-    case ControlVerb::job_list:
-    case ControlVerb::pool_info:
-    case ControlVerb::disk_list:
-      break;
-  }
-  return request;
-}
-
-TEST(Control, C3_every_verb_makes_the_round_trip) {
-  for (uint8_t number = 1; number <= 27; ++number) {
+  for (uint8_t number = 1; number <= 44; ++number) {
+    if (number > 21 && number < 40) continue;  // Not in use.
     const ControlRequest request = full_request(static_cast<ControlVerb>(number));
     const ControlCall call = encode_control(request);
     const Result<ControlRequest> again = decode_control(call.method, call.target, call.body);
@@ -194,7 +107,7 @@ TEST(Control, C1_C2_what_is_refused_is_named) {
       {"POST", "/api/v1/snapshots/a@b/revert", R"({"force":1})", Errc::invalid, "force"},
       {"POST", "/api/v1/disks/a/consolidate", R"({"keep":-1})", Errc::invalid, "keep"},
       {"POST", "/api/v1/disks/a/consolidate", R"({"keep":4294967296})", Errc::invalid, "keep"},
-      {"POST", "/api/v1/disks/a/extents", R"({"limit":100001})", Errc::invalid, "limit"},
+      {"POST", "/api/v1/disks/a/extents", R"({"limit":-1})", Errc::invalid, "limit"},
       {"POST", "/api/v1/disks/a/extents", R"({"base":"a@b@c"})", Errc::invalid, "b@c"},
       {"POST", "/api/v1/disks/a/delete", R"({"snapshots":"yes"})", Errc::invalid, "snapshots"},
       {"POST", "/api/v1/disks/a/delete", "\xff", Errc::invalid, "JSON"},
