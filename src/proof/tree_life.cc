@@ -13,6 +13,7 @@ TreeShape TreeShape::of(uint64_t seed) {
   shape.clients = 1 + seed % 2;
   shape.journal_bytes = (seed % 3 == 0 ? 64 : 256) * kKiB;
   shape.background = seed % 7 != 0;
+  shape.append = seed % 4 == 2;
   switch (seed % 5) {
     case 0:  // A deep chain.
       shape.ops = 20;

@@ -96,6 +96,7 @@ TreeTrial::TreeTrial(uint64_t seed, TreeShape shape) : seed_(seed), shape_(shape
     with_pool(io, false, [&] {
       leave_junk();
       CHECK(disks_->create(io, "main", kDiskBytes));
+      if (shape_.append) CHECK(disks_->set(io, "main", "placement", "append"));
     });
   });
   world_.settle();

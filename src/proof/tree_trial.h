@@ -33,6 +33,7 @@ struct TreeShape {
   uint64_t pool_blocks = 12;
   uint64_t journal_bytes = 256 * kKiB;
   bool background = true;
+  bool append = false;  // "main" redirects its overwrites.
   // How often the driver does what; relative.
   struct Weights {
     uint64_t snapshot = 6, unsnapshot = 4, clone = 2, unclone = 1, burst = 3, revert = 1, look = 2;
