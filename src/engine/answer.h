@@ -35,9 +35,8 @@ std::string answer_made(const disk::SnapshotInfo& info, const Kept& kept,
                         const std::vector<uint32_t>& layers);
 std::string answer_kept(const Kept& kept, const std::vector<uint32_t>& layers);
 // What is left to do: the layers whose jobs a verb has begun.
-std::string answer_begun(const std::vector<uint32_t>& layers);
-std::string answer_shrunk(const disk::ShrinkInfo& info);
 std::string answer_layers(const std::vector<uint32_t>& layers);
+std::string answer_shrunk(const disk::ShrinkInfo& info);
 std::string answer_jobs(const std::vector<disk::JobInfo>& jobs);
 std::string answer_extents(std::string_view name, std::string_view base, uint64_t offset,
                            const ExtentPage& page);

@@ -49,16 +49,12 @@ enum class ControlVerb : uint8_t {
   snapshot_clone = 19,
   extents = 20,  // What is allocated; with `base`, what differs from that.
   job_list = 21,
-  changes_begin = 40,
-  changes_list = 41,
-  changes_apps = 42,
-  changes_end = 43,
-  changes_off = 44,
   changes_begin = 22,
   changes_list = 23,
   changes_apps = 24,
   changes_end = 25,
   changes_off = 26,
+  disk_shrink = 27,  // Moves grains until sparse storage blocks are empty; answers when it is done.
 };
 
 inline constexpr uint64_t kExtentsMax = 100'000;  // In one answer.

@@ -8,9 +8,56 @@
 namespace firn::wire {
 namespace {
 
-  for (uint8_t number = 1; number <= 44; ++number) {
-    if (number > 21 && number < 40) continue;  // Not in use.
-    const ControlRequest request = full_request(static_cast<ControlVerb>(number));
+using Verb = ControlVerb;
+
+// Every verb, with every member that it has.
+std::vector<ControlRequest> full_requests() {
+  return {
+      {.verb = Verb::pool_info},
+      {.verb = Verb::pool_grow, .bytes = UINT64_MAX},
+      {.verb = Verb::pool_check, .repair = true},
+      {.verb = Verb::disk_list},
+      {.verb = Verb::disk_info, .name = "web:01"},
+      {.verb = Verb::disk_create,
+       .name = "a",
+       .bytes = 4096,
+       .settings = {{"description", "first \"quoted\"\n"}, {"serve", "off"}}},
+      {.verb = Verb::disk_resize, .name = "a.b", .bytes = 1},
+      {.verb = Verb::disk_rename, .name = "a", .to = "b"},
+      {.verb = Verb::disk_delete, .name = "a", .snapshots = true},
+      {.verb = Verb::disk_set, .name = "a", .settings = {{"serve", ""}}},
+      {.verb = Verb::disk_flush, .name = "web:01"},
+      {.verb = Verb::disk_socket, .name = "web:01@monday"},
+      {.verb = Verb::disk_consolidate, .name = "a", .keep = 0},
+      {.verb = Verb::snapshot_list, .name = "a"},
+      {.verb = Verb::snapshot_info, .name = "a@2026-11-21T16:00:00Z"},
+      {.verb = Verb::snapshot_create, .name = "a@b"},
+      {.verb = Verb::snapshot_delete, .name = "a@b"},
+      {.verb = Verb::snapshot_revert, .name = "a@b", .force = true},
+      {.verb = Verb::snapshot_clone, .name = "a@b", .to = "c"},
+      {.verb = Verb::extents,
+       .name = "a@b",
+       .base = "a",
+       .offset = UINT64_MAX,
+       .limit = kExtentsMax},
+      {.verb = Verb::job_list},
+      {.verb = Verb::changes_begin, .name = "a", .app = "nightly", .snapshot = "n-1"},
+      {.verb = Verb::changes_list,
+       .name = "a",
+       .offset = UINT64_MAX,
+       .limit = 5,
+       .since = "10111213-1415-1617-1819-1a1b1c1d1e1f/x/7"},
+      {.verb = Verb::changes_apps, .name = "a"},
+      {.verb = Verb::changes_end, .name = "a", .app = "nightly"},
+      {.verb = Verb::changes_off, .name = "a"},
+      {.verb = Verb::disk_shrink, .name = "a"},
+  };
+}
+
+TEST(Control, C3_every_verb_makes_the_round_trip) {
+  std::set<ControlVerb> verbs;
+  for (const ControlRequest& request : full_requests()) {
+    EXPECT_TRUE(verbs.insert(request.verb).second);
     const ControlCall call = encode_control(request);
     const Result<ControlRequest> again = decode_control(call.method, call.target, call.body);
     ASSERT_TRUE(again) << call.method << ' ' << call.target << ' ' << call.body << ": "
