@@ -34,7 +34,7 @@ constexpr Known kArtifacts[] = {
 };
 const Known& known(Artifact artifact) { return kArtifacts[static_cast<size_t>(artifact) - 1]; }
 
-constexpr std::string_view kPageKinds[] = {"free",    "pool root", "index",     "block table",
+constexpr std::string_view kPageKinds[] = {"free",    "pool root", "index",      "block table",
                                            "catalog", "map",       "change log", "change intents"};
 constexpr std::string_view kBlockStates[] = {"raw", "ready", "allocated", "bad"};
 constexpr std::string_view kLayerStates[] = {"?", "live", "frozen", "dropping"};
@@ -333,7 +333,9 @@ void inspect_change_log(Paper& paper, View bytes) {
 
 void inspect_intents(Paper& paper, View bytes) {
   paper.line("change intent page: good, any bit is possible");
-  const auto bit = [&](size_t i) { return (load<le64>(bytes.subspan(i / 64 * 8)) >> i % 64 & 1) != 0; };
+  const auto bit = [&](size_t i) {
+    return (load<le64>(bytes.subspan(i / 64 * 8)) >> i % 64 & 1) != 0;
+  };
   for (size_t first = 0; first < kIntentBits;) {
     size_t end = first + 1;
     while (end < kIntentBits && bit(end) == bit(first)) ++end;
