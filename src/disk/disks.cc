@@ -37,7 +37,7 @@ Result<std::unique_ptr<Disks>> Disks::open(Io& io, store::Pool& pool) {
 
 DisksImpl::~DisksImpl() {
   stopping_ = true;
-  io_.wake(due_);
+  wake_sweeper(io_);
   sweeper_.wait();
   for (const auto& [uuid, open] : open_) {
     CHECK(*open.attached == 0, "'{}' is still attached", open.disk->name());
@@ -389,7 +389,7 @@ Result<void> DisksImpl::remove(Io& io, std::string_view name, bool snapshots_too
     TRY(tracking_.drop(io, uuid));
   }
   TRY(pool_.flush(io));
-  io.wake(due_);
+  wake_sweeper(io);
   return pool_.background() ? Result<void>() : sweep(io);
 }
 

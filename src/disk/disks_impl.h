@@ -127,7 +127,8 @@ class DisksImpl final : public Disks {
   Result<void> run_job(Io& io, uint32_t layer);
   Result<void> run_consolidation(Io& io, uint32_t lower, Steps& steps);
   Result<void> run_drop(Io& io, uint32_t layer, Steps& steps);
-  Result<ShrinkInfo> run_shrink(Io& io, uint32_t family);
+  // `stopping` ends it at its next atom.
+  Result<ShrinkInfo> run_shrink(Io& io, uint32_t family, const bool& stopping);
   void shrink_if_it_pays(Io& io, uint32_t family);
   Shrink make_shrink(uint32_t family, Steps& steps);
   void run_sweeper(Io& io);
@@ -153,6 +154,13 @@ class DisksImpl final : public Disks {
   JobCounters job_counters_;
   TrackingImpl tracking_;
   WaitList due_;  // The sweeper rests here.
+  // A layer is due: a shrink that nobody asked for ends at its next atom and comes back later, so
+  // that whoever deletes a snapshot waits for that snapshot only.
+  void wake_sweeper(Io& io) {
+    giving_way_ = true;
+    io.wake(due_);
+  }
+  bool giving_way_ = false;
   Io& io_;
   Group sweeper_;  // Last: it ends first.
 };

@@ -586,5 +586,40 @@ TEST(SnapshotRace, a_chain_that_goes_as_a_whole_is_not_merged) {
       });
 }
 
+// Whoever deletes a snapshot waits for that snapshot, and not for a shrink that nobody asked for.
+TEST(SnapshotRace, a_shrink_gives_way_to_a_layer_that_is_due) {
+  race(
+      20,
+      [](Scene& s, Prng& prng) {
+        s.close();
+        s.open(true);
+        const auto runs = [&s](JobKind kind) {
+          return std::ranges::any_of(s.disks->jobs(),
+                                     [&](const JobInfo& job) { return job.kind == kind; });
+        };
+        s.forget("a", "s1");
+        while (!runs(JobKind::shrink)) s.pause(100);
+        s.pause(prng.below(500));
+        EXPECT_GT(s.pool->info().allocated_bytes, 10 * kMiB);
+        s.forget("a", "s2");
+        while (runs(JobKind::consolidate)) s.pause(100);
+        EXPECT_GT(s.pool->info().allocated_bytes, 10 * kMiB) << "it was shrunk first";
+        while (s.pool->info().allocated_bytes > 4 * kMiB) s.pause(1000);  // It comes back.
+        EXPECT_EQ(s.read("a", kSpots[0]), 'b');
+        s.close();
+        s.open();
+      },
+      [](Scene& s) {
+        const auto a = s.attach("a");
+        for (uint64_t at = 0; at < 20 * kMiB; at += kMiB) s.write(*a, at, 'a', kMiB);
+        s.snapshot("a", "s1");
+        for (uint64_t at = 0; at < 20 * kMiB; at += 128 * 1024) {
+          s.ok(a->discard(s.io, {at + kGrainBytes, 124 * 1024}));
+        }
+        s.snapshot("a", "s2");
+        s.write(*a, kSpots[0], 'b');
+      });
+}
+
 }  // namespace
 }  // namespace firn::disk

@@ -223,7 +223,7 @@ Result<void> DisksImpl::remove_snapshot(Io& io, std::string_view disk, std::stri
     TRY(pool_.flush(io));
 #endif
   }
-  io.wake(due_);
+  wake_sweeper(io);
   return ok;
 }
 
@@ -236,7 +236,7 @@ Result<void> DisksImpl::revert(Io& io, std::string_view disk, std::string_view n
     TRY(swap_to(io, seen, to, force));
     TRY(pool_.flush(io));
   }
-  io.wake(due_);
+  wake_sweeper(io);
   return ok;
 }
 

@@ -17,7 +17,7 @@ namespace firn::disk {
 
 class Steps {
  public:
-  // `stopping` is looked at before each atom. `pace` is shared by all jobs of a pool: it knows the
+  // `stopping` is looked at before each atom, and lives as long as this. `pace` is shared by all jobs of a pool: it knows the
   // guests from one to the next.
   Steps(store::Pool& pool, Gate& gate, policy::JobPace& pace, const bool& stopping)
       : pool_(pool), gate_(gate), pace_(pace), stopping_(stopping) {}
@@ -52,7 +52,7 @@ class Steps {
  private:
   Result<void> go_on() const {
     TRY(pool_.writable());
-    if (stopping_) return fail(Errc::cancelled, "the pool is being closed");
+    if (stopping_) return fail(Errc::cancelled, "it was told to stop");
     return ok;
   }
   Result<void> rest(Io& io, Duration whole) {

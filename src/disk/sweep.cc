@@ -271,17 +271,17 @@ Shrink DisksImpl::make_shrink(uint32_t family, Steps& steps) {
 Result<ShrinkInfo> DisksImpl::shrink(Io& io, std::string_view name) {
   TRY(pool_.writable());
   const uint32_t layer = TRY(find(name))->second.named.layer;
-  ShrinkInfo info = TRY(run_shrink(io, catalog_.layer(layer).layer.family));
+  ShrinkInfo info = TRY(run_shrink(io, catalog_.layer(layer).layer.family, stopping_));
   const Result<uint64_t> trimmed = pool_.blocks().trim(io);
   if (trimmed) info.returned_bytes = *trimmed * kBlockBytes;
   if (!trimmed && trimmed.error().code != Errc::unsupported) return trimmed.error();
   return info;
 }
 
-Result<ShrinkInfo> DisksImpl::run_shrink(Io& io, uint32_t family) {
+Result<ShrinkInfo> DisksImpl::run_shrink(Io& io, uint32_t family, const bool& stopping) {
   const auto only = sweeping_.lock(io);
   TRY(pool_.flush(io));  // Grains that were freed are holes from here on.
-  Steps steps(pool_, gate_, pace_, stopping_);
+  Steps steps(pool_, gate_, pace_, stopping);
   Shrink shrink = make_shrink(family, steps);
   shrinking_ = family;
   running_steps_ = &steps;
@@ -306,7 +306,9 @@ void DisksImpl::shrink_if_it_pays(Io& io, uint32_t family) {
     const size_t blocks = pool_.blocks().blocks_of(family).size();
     if (!policy::shrink_pays(shrink.look(), blocks)) return;
   }
-  const auto done = run_shrink(io, family);
+  giving_way_ = stopping_ || next_due() != 0;
+  const auto done = run_shrink(io, family, giving_way_);
+  if (!done && done.error().code == Errc::cancelled) freed_in_.insert(family);
   if (!done && done.error().code != Errc::cancelled) {
     log(LogLevel::warning, "pool '{}': shrinking: {}", pool_.directory(), text_of(done.error()));
   }

@@ -360,6 +360,7 @@ Result<PageStore::Admission> PageStore::admit(Io& io, uint64_t bytes) {
     io.park(space_);
   }
   if (quiet()) io.wake(work_);
+  if (wants_commit()) io.wake(pressing_);
   admitted_bytes_ += bytes;
   return Admission(this, bytes);
 }

@@ -173,6 +173,11 @@ class PageStore {
   bool has_pending() const { return !changing_.empty(); }
   WaitList& work() { return work_; }      // Woken when quiet() ends.
   WaitList& urgent() { return urgent_; }  // Woken when wants_write_home() begins.
+  // Enough has changed that a commit should not wait for somebody's flush: whoever flushes, or
+  // takes a snapshot, pays for what is pending then. Pages copied by first touches are whole.
+  bool wants_commit() const { return pending_bytes_ > kPendingBytesMax; }
+  WaitList& pressing() { return pressing_; }  // Woken when wants_commit() holds.
+  static constexpr uint64_t kPendingBytesMax = 128 * 1024;
 
   // The id of the commit that will carry a change made now, and the last one that is durable: what
   // was freed under id n may be reused once n <= durable_id().
@@ -274,6 +279,7 @@ class PageStore {
   WaitList work_loads_;     // For a page that somebody else is reading.
   WaitList work_;
   WaitList urgent_;
+  WaitList pressing_;
   PageCounters counters_;
 };
 

@@ -61,6 +61,7 @@ struct Pool::Impl {
   Result<void> check_capacity(Io& io, uint64_t wanted);
   void start_background(Io& io);
   void run_home_writer(Io& io);
+  void run_committer(Io& io);
   void run_ticker(Io& io);
   void run_formatter(Io& io);
 };
@@ -172,6 +173,7 @@ Result<void> Pool::close(Io& io) {
   if (impl.background != nullptr) {
     io.wake(impl.pages->urgent());
     io.wake(impl.pages->work());
+    io.wake(impl.pages->pressing());
     io.wake(impl.blocks->taken());
     impl.background->wait();
     impl.background.reset();
@@ -241,6 +243,7 @@ bool Pool::background() const { return impl_->settings.background && !impl_->set
 void Pool::Impl::start_background(Io& io) {
   background = std::make_unique<Group>(io);
   io.spawn(*background, [this, &io] { run_home_writer(io); });
+  io.spawn(*background, [this, &io] { run_committer(io); });
   io.spawn(*background, [this, &io] { run_ticker(io); });
   io.spawn(*background, [this, &io] { run_formatter(io); });
 }
@@ -260,6 +263,18 @@ void Pool::Impl::run_home_writer(Io& io) {
     if (done) continue;
     log(LogLevel::error, "pool '{}': {}", directory, text_of(done.error()));
     io.park(pages->urgent());
+  }
+}
+
+// Keeps what the next flush has to carry small.
+void Pool::Impl::run_committer(Io& io) {
+  while (!stopping) {
+    if (!pages->wants_commit() || pages->is_fenced()) {
+      io.park(pages->pressing());
+      continue;
+    }
+    const Result<void> done = pages->commit(io);
+    if (!done) log(LogLevel::error, "pool '{}': {}", directory, text_of(done.error()));
   }
 }
 
