@@ -17,8 +17,8 @@ namespace firn::disk {
 
 class Steps {
  public:
-  // `stopping` is looked at before each atom, and lives as long as this. `pace` is shared by all jobs of a pool: it knows the
-  // guests from one to the next.
+  // `stopping` is looked at before each atom, and lives as long as this. `pace` is shared by all
+  // jobs of a pool: it knows the guests from one to the next.
   Steps(store::Pool& pool, Gate& gate, policy::JobPace& pace, const bool& stopping)
       : pool_(pool), gate_(gate), pace_(pace), stopping_(stopping) {}
 

@@ -58,7 +58,7 @@ Result<void> ThinDisk::write(Io& io, Range range, Iovec from, WriteFlags flags) 
     done += piece;
   }
   --writing_;
-  if (result && flags.fua) result = pool_.flush(io);
+  if (result) result = flags.fua ? pool_.flush(io) : pool_.preserve(io);
   pool_.guest_ended();
   return result;
 }
@@ -352,7 +352,7 @@ Result<void> ThinDisk::zero(Io& io, Range range, ZeroFlags flags) {
     TRY(write_piece(io, {at, piece}, Iovec(&slice, 1), flags.keep_space));
     at += piece;
   }
-  return flags.fua ? pool_.flush(io) : Result<void>();
+  return flags.fua ? pool_.flush(io) : pool_.preserve(io);
 }
 
 Result<void> ThinDisk::discard(Io& io, Range range) {
@@ -384,6 +384,7 @@ Result<void> ThinDisk::discard(Io& io, Range range) {
     if (flight) mark(at, stop - at);
     at = stop;
   }
+  if (result) result = pool_.preserve(io);
   pool_.guest_ended();
   return result;
 }

@@ -11,6 +11,7 @@
 #include "format/grain_map.h"
 #include "format/micro_journal.h"
 #include "format/sesparse.h"
+#include "format/shadow.h"
 #include "format/superblock.h"
 
 namespace firn::format {
@@ -78,6 +79,38 @@ TEST(Golden, bad_superblocks) {
     const Blob bytes = golden(fmt::format("superblock-v1-bad-{}.bin", bad.name), 512);
     expect_error(decode_superblock(bytes, 0), bad.code, bad.text);
   }
+}
+
+TEST(Golden, shadow) {
+  const Blob bytes = golden("shadow-v1.bin", 512);
+  const auto header = decode_shadow_header(bytes);
+  ASSERT_TRUE(header) << text_of(header.error());
+  EXPECT_EQ(header->magic, kShadowMagic);
+  EXPECT_EQ(header->version, 1);
+  EXPECT_EQ(header->uuid, kUuid);
+  EXPECT_EQ(header->epoch, 7U);
+  EXPECT_EQ(header->half_bytes, 4U << 20);
+  EXPECT_EQ(header->boot, shadow_boot("5c1e4b7e-0001-4000-8000-0123456789ab"));
+  EXPECT_EQ(header->carried_after, 41U);
+  EXPECT_EQ(header->carried, 8U);
+  EXPECT_TRUE(same(encode(*header), bytes)) << "written as it was read";
+  for (const Bad& bad : {
+           Bad{"version", Errc::too_new, "version 2"},
+           Bad{"half", Errc::corrupt, "halves of 4097 bytes"},
+           Bad{"reserved", Errc::corrupt, "reserved"},
+           Bad{"rot", Errc::corrupt, "crc"},
+       }) {
+    const Blob page = golden(fmt::format("shadow-v1-bad-{}.bin", bad.name), 512);
+    expect_error(decode_shadow_header(page), bad.code, bad.text);
+  }
+  const Blob half = golden("shadow-v1-half.bin", 4096);
+  const auto records = read_half(kUuid, 42, half);
+  ASSERT_EQ(records.size(), 16U + 32U);
+  EXPECT_EQ(load<PageRecord>(records).page, 3U);
+  EXPECT_EQ(load<PageRecord>(records).flags, kRecordFresh);
+  EXPECT_EQ(load<le64>(View(records).subspan(40)), 0x8000000000000123U);
+  EXPECT_TRUE(read_half(kUuid, 43, half).empty()) << "another commit's";
+  EXPECT_EQ(read_half(kUuid, 42, golden("shadow-v1-half-torn.bin", 4096)).size(), 16U);
 }
 
 TEST(Golden, data_label) {

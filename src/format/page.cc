@@ -67,6 +67,10 @@ Result<void> check_info_page(const Uuid& uuid, PageNo page, View content) {
   if (place != page) {
     return fail(Errc::corrupt, "metadata page {}: it says that it is page {}", page, place.get());
   }
+  return check_info_entries(page, content);
+}
+
+Result<void> check_info_entries(PageNo page, View content) {
   for (size_t i = 0; i < kGroupEntries; ++i) {
     const auto info =
         load<PageInfo>(content.subspan(offsetof(InfoPage, entries) + i * sizeof(PageInfo)));

@@ -71,6 +71,8 @@ uint32_t info_crc(const Uuid& uuid, PageNo page, View content);
 // only page 1, only index pages have a level, the entry of a free page is entirely zero.
 // Errc::too_new for a page of a kind that this version does not know.
 Result<void> check_info_page(const Uuid& uuid, PageNo page, View content);
+// The last of these only.
+Result<void> check_info_entries(PageNo page, View content);
 
 // An index entry: where a child page is, and whether this layer wrote it.
 //   bits 0..43 page, bit 63 own; the rest zero. 0: no child.

@@ -49,6 +49,11 @@ class BlockingIo final : public Io {
   Result<void> link_symbolically(const std::string& target, const std::string& path) override;
   Result<void> lock(File& file, bool exclusive) override;
   Result<void> flush_directory(const std::string& path) override;
+  Result<std::unique_ptr<LastingMemory>> map_lasting(const std::string& path,
+                                                     uint64_t bytes) override {
+    return map_host_memory(path, bytes);
+  }
+  std::string boot() override { return host_boot(); }
   BufferPool& buffers() override;
 
   Result<size_t> receive(Socket& socket, Bytes into) override;

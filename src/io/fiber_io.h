@@ -18,6 +18,7 @@
 #include "io/buffer_pool.h"
 #include "io/fiber.h"
 #include "io/host_event.h"
+#include "io/host_file.h"
 #include "io/io.h"
 #include "io/mailbox.h"
 #include "io/ring.h"
@@ -88,6 +89,11 @@ class FiberIo final : public Io {
   Result<void> link_symbolically(const std::string& target, const std::string& path) override;
   Result<void> lock(File& file, bool exclusive) override;
   Result<void> flush_directory(const std::string& path) override;
+  Result<std::unique_ptr<LastingMemory>> map_lasting(const std::string& path,
+                                                     uint64_t bytes) override {
+    return map_host_memory(path, bytes);
+  }
+  std::string boot() override { return host_boot(); }
   BufferPool& buffers() override { return buffers_; }
 
   Result<size_t> receive(Socket& socket, Bytes into) override;

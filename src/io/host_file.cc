@@ -13,10 +13,13 @@
 
 #include <array>
 #include <cerrno>
-#include <filesystem>
-#include <system_error>
 #include <cstdlib>
+#include <filesystem>
 #include <limits>
+#include <system_error>
+
+#include "io/fd.h"
+#include "io/shared_map.h"
 
 namespace firn {
 namespace {
@@ -147,6 +150,40 @@ std::string host_identity() {
   std::array<char, 256> host{};
   if (::gethostname(host.data(), host.size() - 1) != 0) host[0] = '?';
   return fmt::format("{} {}", host.data(), ::getpid());
+}
+
+std::string host_boot() {
+  std::array<char, 40> boot{};
+  const Fd file(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
+  const ssize_t got = file ? ::read(file.get(), boot.data(), boot.size() - 1) : -1;
+  std::string text(boot.data(), got > 0 ? static_cast<size_t>(got) : 0);
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
+}
+
+namespace {
+
+class HostMemory final : public LastingMemory {
+ public:
+  explicit HostMemory(std::unique_ptr<SharedMap> map) : map_(std::move(map)) {}
+  Bytes bytes() const override { return map_->bytes(); }
+  bool broken() const override { return map_->broken(); }
+
+ private:
+  std::unique_ptr<SharedMap> map_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<LastingMemory>> map_host_memory(const std::string& path, uint64_t bytes) {
+  const Fd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!file) return fail_errno(errno, "cannot open {}", path);
+  // Room for all of it now: a page that the file system cannot give later breaks the map.
+  if (const int sys = ::posix_fallocate(file.get(), 0, static_cast<off_t>(bytes)); sys != 0) {
+    return fail_errno(sys, "cannot make {} of {} bytes", path, bytes);
+  }
+  auto map = TRY(SharedMap::make(file, 0, bytes, path));
+  return std::unique_ptr<LastingMemory>(std::make_unique<HostMemory>(std::move(map)));
 }
 
 Result<bool> host_directory_is_empty(const std::string& path) {

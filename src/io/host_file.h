@@ -48,6 +48,9 @@ int punch_host_file(int fd, uint64_t at, uint64_t length);
 int flush_host_directory(const std::string& path);
 int lock_host_file(HostFile& file, bool exclusive);
 std::string host_identity();
+std::string host_boot();
+// Briefly blocks, as opening a pool may. SharedMap guards it.
+Result<std::unique_ptr<LastingMemory>> map_host_memory(const std::string& path, uint64_t bytes);
 Time host_now();
 // A quick look that blocks: a few entries are read.
 Result<bool> host_directory_is_empty(const std::string& path);

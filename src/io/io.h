@@ -116,6 +116,21 @@ class WaitList {
   Node* last = nullptr;
 };
 
+// Memory that outlives this process, though not this boot of the machine: what was stored is there
+// for whoever maps it next. Stores are seen in the order in which they were made.
+class LastingMemory {
+ public:
+  virtual ~LastingMemory() = default;
+  LastingMemory(const LastingMemory&) = delete;
+  LastingMemory& operator=(const LastingMemory&) = delete;
+  virtual Bytes bytes() const = 0;
+  // The host could not provide a page of it: what is stored goes nowhere.
+  virtual bool broken() const = 0;
+
+ protected:
+  LastingMemory() = default;
+};
+
 class BufferPool;  // io/buffer_pool.h
 class Group;
 
@@ -165,6 +180,12 @@ class Io {
   virtual Result<void> lock(File&, bool exclusive) = 0;
   // Makes creations, renames and removals in this directory durable.
   virtual Result<void> flush_directory(const std::string& path) = 0;
+
+  // `bytes` of the file at `path`, which is made, or made longer, when need be; what is new reads
+  // as zero. One at a time maps it. Errc::unsupported where files cannot be that.
+  virtual Result<std::unique_ptr<LastingMemory>> map_lasting(const std::string& path,
+                                                             uint64_t bytes) = 0;
+  virtual std::string boot() = 0;  // Names this boot of the machine; at most 40 bytes.
 
   // The shard's aligned buffers: reads and writes from and into them are the cheapest.
   virtual BufferPool& buffers() = 0;

@@ -283,6 +283,27 @@ Result<void> SimIo::lock(File& file, bool exclusive) {
   return ok;
 }
 
+namespace {
+
+class SimMemory final : public LastingMemory {
+ public:
+  explicit SimMemory(std::shared_ptr<LastingBytes> kept) : kept_(std::move(kept)) {}
+  Bytes bytes() const override { return kept_->bytes(); }
+  bool broken() const override { return false; }
+
+ private:
+  std::shared_ptr<LastingBytes> kept_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<LastingMemory>> SimIo::map_lasting(const std::string& path, uint64_t bytes) {
+  std::shared_ptr<LastingBytes>& kept = world_.lasting()[path];
+  if (kept == nullptr) kept = std::make_shared<LastingBytes>(bytes);
+  CHECK(kept->bytes().size() == bytes, "{} was of another size", path);
+  return std::unique_ptr<LastingMemory>(std::make_unique<SimMemory>(kept));
+}
+
 // --- content
 
 Result<uint64_t> SimIo::size(File& file) {

@@ -105,6 +105,10 @@ class SimIo final : public Io {
   Result<void> link_symbolically(const std::string& target, const std::string& path) override;
   Result<void> lock(File& file, bool exclusive) override;
   Result<void> flush_directory(const std::string& path) override;
+  // Kept by the world: it outlives this SimIo, as it does a process, and no crash image has it.
+  Result<std::unique_ptr<LastingMemory>> map_lasting(const std::string& path,
+                                                     uint64_t bytes) override;
+  std::string boot() override { return "sim boot"; }
   BufferPool& buffers() override;
 
   Result<size_t> receive(Socket& socket, Bytes into) override;

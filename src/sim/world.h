@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <string>
@@ -19,6 +20,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/check.h"
 #include "base/units.h"
 #include "sim/pages.h"
 
@@ -87,6 +89,36 @@ std::string directory_of(const std::string& path);
 bool matches(const std::string& pattern,
              const std::string& path);  // Shell pattern; '*' crosses '/'.
 
+// Zeroes that cost nothing until they are touched: thousands of worlds have some.
+class LastingBytes {
+ public:
+  explicit LastingBytes(size_t bytes)
+      : data_(static_cast<std::byte*>(std::calloc(bytes, 1))), size_(bytes) {
+    CHECK(data_ != nullptr, "out of memory: {} bytes", bytes);
+  }
+  ~LastingBytes() { std::free(data_); }
+  LastingBytes(const LastingBytes&) = delete;
+  LastingBytes& operator=(const LastingBytes&) = delete;
+  Bytes bytes() const { return {data_, size_}; }
+
+ private:
+  std::byte* data_;
+  size_t size_;
+};
+
+// By path. A copy of a world is another machine: it has none of it.
+struct LastingMemories {
+  LastingMemories() = default;
+  LastingMemories(const LastingMemories&) {}
+  LastingMemories& operator=(const LastingMemories&) {
+    kept.clear();
+    return *this;
+  }
+  LastingMemories(LastingMemories&&) = default;
+  LastingMemories& operator=(LastingMemories&&) = default;
+  std::map<std::string, std::shared_ptr<LastingBytes>> kept{};
+};
+
 class World {
  public:
   World() = default;
@@ -128,6 +160,9 @@ class World {
   bool fits(FileId file, uint64_t at, uint64_t length) const;
   bool unreadable(FileId file, uint64_t at, uint64_t length) const;
 
+  // Memory that outlives a process, by path.
+  std::map<std::string, std::shared_ptr<LastingBytes>>& lasting() { return lasting_.kept; }
+
   // --- advisory locks; a crash releases them
   bool try_lock(FileId file, bool exclusive);
   void unlock(FileId file, bool exclusive);
@@ -150,6 +185,7 @@ class World {
   std::vector<std::string> flush_paths_;  // By flush; empty for flushes of files.
   std::vector<FileId> flush_files_;
   std::map<FileId, Lock> locks_;
+  LastingMemories lasting_;
   std::string capacity_pattern_;
   uint64_t capacity_ = UINT64_MAX;
   bool recording_ = true;

@@ -20,6 +20,7 @@
 #include <bit>
 
 #include "format/grain_map.h"
+#include "store/shadow.h"
 
 namespace firn::store {
 
@@ -213,6 +214,13 @@ void PageStore::mark_changed(Page& page, size_t first_word, size_t words) {
     page.changed[i / 64] |= bit;
     pending_bytes_ += page.changed_words++ < kPageWords / 2 ? 16 : 8;
   }
+  note(page, first_word, words);
+}
+
+void PageStore::note(const Page& page, size_t first_word, size_t words) {
+  if (shadow_ == nullptr || sealing_) return;
+  const View changed = View(page.content.bytes()).subspan(first_word * 8, words * 8);
+  shadow_->note(page.no, words == 0 && page.fresh, first_word, changed);
 }
 
 void PageStore::forget_changes(Page& page) {
@@ -315,6 +323,7 @@ Result<void> PageStore::grow(Io& io) {
     TRY(io.flush(meta_));
 #endif
     const NoWait atom;
+    if (shadow_ != nullptr) shadow_->miss();  // Its pages are older than the group.
     for (uint64_t i = 0; i < more; ++i) add_group();
     Page* const root = lookup(format::kRootPage);
     CHECK(root != nullptr && root->pins > 0, "the pool keeps its root pinned");
@@ -388,6 +397,7 @@ Result<void> PageStore::fenced() const {
 // --- commit
 
 void PageStore::seal_checksums() {
+  sealing_ = true;
   for (Page* page = changing_.front(); page != nullptr; page = changing_.after(page)) {
     if (format::is_info_page(page->no)) continue;
     PageInfo entry = info(page->no);
@@ -400,6 +410,7 @@ void PageStore::seal_checksums() {
     std::memcpy(page->content.data() + offsetof(InfoPage, crc), &crc, sizeof crc);
     mark_changed(*page, offsetof(InfoPage, crc) / 8, 1);
   }
+  sealing_ = false;
 }
 
 namespace {
@@ -467,7 +478,9 @@ std::vector<std::byte> PageStore::take_changes(uint64_t id) {
     }
   }
   pending_bytes_ = 0;
-  if (!payload.empty()) taken_id_ = id;
+  if (payload.empty()) return payload;
+  taken_id_ = id;
+  if (shadow_ != nullptr) shadow_->taken(id);
   return payload;
 }
 
@@ -532,6 +545,7 @@ Result<void> PageStore::commit_once(Io& io) {
     return done;
   }
   durable_id_ = taken_id_;
+  if (shadow_ != nullptr) shadow_->durable();
   if (!space_.empty()) io.wake(space_);
   if (wants_write_home()) io.wake(urgent_);
   return ok;
@@ -539,6 +553,13 @@ Result<void> PageStore::commit_once(Io& io) {
 
 Result<void> PageStore::commit(Io& io) {
   return commits_.pass(io, [&] { return commit_once(io); });
+}
+
+Result<void> PageStore::preserve([[maybe_unused]] Io& io) {
+#ifndef FIRN_MUTANT_answer_unpreserved
+  if (shadow_ != nullptr && !shadow_->seal()) return commit(io);
+#endif
+  return ok;
 }
 
 // --- home writes

@@ -54,6 +54,7 @@ struct Page {
 };
 
 class PageStore;
+class Shadow;
 
 // A pin: while it lives the page stays in memory and at its address.
 class PageRef {
@@ -140,6 +141,12 @@ class PageStore {
   // home.
   Result<void> format_first_group(Io& io, const format::PoolRoot& root);
 
+  // Changes what page records of a shadow say, as new changes; before anything else has been done
+  // with what load_info() read. All of them or, when one cannot be, none: Errc::corrupt.
+  Result<void> take_over(Io& io, View records);
+  // From here on every change is noted there. It outlives the store.
+  void attach(Shadow* shadow) { shadow_ = shadow; }
+
   // --- pages The page, of this kind and, when the caller knows, this level; waits for the disk
   // when it is not in memory.
   Result<PageRef> get(Io& io, PageNo page, PageKind kind, std::optional<uint8_t> level = {});
@@ -158,6 +165,9 @@ class PageStore {
   // --- durability
   // One commit of everything changed before this call (W2 to W4). Callers share runs.
   Result<void> commit(Io& io);
+  // What was changed so far outlives this process (store/shadow.h H1). Call it before somebody is
+  // told that his change was made; waits only when it takes a commit to keep the promise.
+  Result<void> preserve(Io& io);
   // Keeps a change of up to `bytes` of journal from overrunning the ring: waits until there is room
   // and holds it until the admission is dropped.
   class Admission;
@@ -219,6 +229,7 @@ class PageStore {
   void evict_beyond_budget();
   void mark_changed(Page& page, size_t first_word, size_t words);
   void forget_changes(Page& page);
+  void note(const Page& page, size_t first_word, size_t words);
   Result<void> read_page(Io& io, Page& page, PageKind kind);
   Result<void> check_form(PageNo page, PageKind kind, View content) const;
   Page& info_page(PageNo page) const;
@@ -238,7 +249,9 @@ class PageStore {
   void add_group();
   Result<void> load_group(Io& io, uint64_t group);
   Result<void> verify_replayed();
+  void count_pages();
   class ReplaySink;
+  class Overlay;
   uint64_t room() const;
   void end_admission(uint64_t bytes);
 
@@ -268,6 +281,8 @@ class PageStore {
   uint64_t taken_id_ = 0;              // Last commit whose changes are taken.
   uint64_t durable_id_ = 0;
   bool home_unflushed_ = false;
+  Shadow* shadow_ = nullptr;
+  bool sealing_ = false;  // Checksums change, which the shadow does not keep.
   bool fenced_ = false;
   Error why_fenced_{};
   Barrier commits_;

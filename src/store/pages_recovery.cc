@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Opening a page store: replay, then the info pages, then the verdict on what was replayed.
 #include <algorithm>
+#include <map>
 
 #include "base/log.h"
 #include "store/pages.h"
@@ -106,6 +107,14 @@ Result<format::PoolRoot> PageStore::load_info(Io& io) {
     }
   }
   TRY(result);
+  count_pages();
+  TRY(verify_replayed());
+  return root;
+}
+
+void PageStore::count_pages() {
+  used_pages_ = 0;
+  free_pages_ = 0;
   free_map_.assign(groups_ * kGroupPages / 64, 0);
   for (PageNo no = 0; no < groups_ * kGroupPages; ++no) {
     if (format::is_info_page(no)) continue;
@@ -116,8 +125,6 @@ Result<format::PoolRoot> PageStore::load_info(Io& io) {
     free_map_[no / 64] |= uint64_t{1} << (no % 64);
     ++free_pages_;
   }
-  TRY(verify_replayed());
-  return root;
 }
 
 // A page that replay could not make whole is left as it is at home, where its checksum gives it
@@ -148,6 +155,112 @@ Result<void> PageStore::verify_replayed() {
     drop(*page);
   }
   replayed_.clear();
+  return ok;
+}
+
+// The pages of a shadow as they were when it was sealed, beside those in memory: judged as a whole
+// before any is believed.
+class PageStore::Overlay final : public format::RecordSink {
+ public:
+  Overlay(PageStore& store, Io& io) : store_(store), io_(io) {}
+  Result<void> page(PageNo no, uint32_t /*crc*/, bool fresh) override {
+    if (no >= store_.groups_ * kGroupPages) {
+      return fail(Errc::corrupt, "shadow: page {} is beyond the metadata", no);
+    }
+    Image& image = images_[no];
+    image_ = &image;
+    if (fresh) {
+      if (format::is_info_page(no)) {
+        return fail(Errc::corrupt, "shadow: page {} keeps checksums, and begins anew", no);
+      }
+      image.fresh = true;
+      image.content = AlignedBuffer(kPageBytes);
+      std::memset(image.content.data(), 0, kPageBytes);
+      return ok;
+    }
+    if (image.content.size() != 0) return ok;
+    const View before = format::is_info_page(no) ? View(store_.info_page(no).content.bytes())
+                                                 : TRY(as_it_was(no, image));
+    image.content = AlignedBuffer(kPageBytes);
+    std::memcpy(image.content.data(), before.data(), kPageBytes);
+    return ok;
+  }
+  Result<void> words(size_t first, View words) override {
+    std::memcpy(image_->content.data() + first * 8, words.data(), words.size());
+    return ok;
+  }
+
+  Result<void> check() const {
+    for (const auto& [no, image] : images_) {
+      if (format::is_info_page(no)) {
+        TRY(format::check_info_entries(no, image.content.bytes()));
+      } else if (kind_of(no) != PageKind::free) {
+        TRY(store_.check_form(no, kind_of(no), image.content.bytes()));
+      }
+    }
+    return ok;
+  }
+  // Does not wait.
+  void apply() {
+    for (auto& [no, image] : images_) {
+      image.pin.reset();
+      if (!format::is_info_page(no) && kind_of(no) == PageKind::free) {
+        if (Page* const gone = store_.lookup(no)) store_.drop(*gone);
+        continue;
+      }
+      Page* page = store_.lookup(no);
+      if (image.fresh) {
+        if (page == nullptr) page = &store_.adopt(no);
+        std::memset(page->content.data(), 0, kPageBytes);
+        page->fresh = true;
+        store_.mark_changed(*page, 0, 0);
+      }
+      CHECK(page != nullptr, "page {} left the cache while it was pinned", no);
+      for (size_t i = 0; i < format::kPageWords; ++i) {
+        const size_t at = i * 8;
+        if (std::memcmp(page->content.data() + at, image.content.data() + at, 8) == 0) continue;
+        std::memcpy(page->content.data() + at, image.content.data() + at, 8);
+        store_.mark_changed(*page, i, 1);
+      }
+    }
+  }
+
+ private:
+  struct Image {
+    AlignedBuffer content;
+    PageRef pin;
+    bool fresh = false;
+  };
+  Result<View> as_it_was(PageNo no, Image& image) {
+    const PageInfo known = store_.info(no);
+    const auto kind = static_cast<PageKind>(known.kind);
+    if (kind == PageKind::free) return fail(Errc::corrupt, "shadow: page {} is free", no);
+    image.pin = TRY(store_.get(io_, no, kind));
+    return image.pin.view();
+  }
+  // As the shadow has it.
+  PageKind kind_of(PageNo no) const {
+    const auto found = images_.find(format::info_page_of(no));
+    if (found == images_.end()) return static_cast<PageKind>(store_.info(no).kind);
+    const View entries = View(found->second.content.bytes()).subspan(offsetof(InfoPage, entries));
+    const auto entry =
+        load<PageInfo>(entries.subspan(format::info_entry_of(no) * sizeof(PageInfo)));
+    return static_cast<PageKind>(entry.kind);
+  }
+
+  PageStore& store_;
+  Io& io_;
+  std::map<PageNo, Image> images_;
+  Image* image_ = nullptr;
+};
+
+Result<void> PageStore::take_over(Io& io, View records) {
+  Overlay overlay(*this, io);
+  TRY(format::walk_records(records, overlay));
+  TRY(overlay.check());
+  const NoWait atom;
+  overlay.apply();
+  count_pages();
   return ok;
 }
 

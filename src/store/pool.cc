@@ -20,6 +20,7 @@
 #include "store/blocks.h"
 #include "store/pages.h"
 #include "store/pool_files.h"
+#include "store/shadow.h"
 
 namespace firn::store {
 
@@ -37,10 +38,12 @@ struct Pool::Impl {
   std::unique_ptr<Region> journal_region;
   CommitIds ids;
   std::unique_ptr<Journal> journal;
+  std::unique_ptr<Shadow> shadow;
   std::unique_ptr<PageStore> pages;
   PageRef root;
   std::unique_ptr<Blocks> blocks;
   uint64_t replayed = 0;
+  uint64_t taken_over = 0;
 
   Barrier data_flushes;
   uint64_t data_written = 0;  // Writes completed, ever.
@@ -58,6 +61,8 @@ struct Pool::Impl {
   Result<void> flush_data(Io& io);
   Result<void> open_files(Io& io);
   Result<void> recover(Io& io);
+  Result<void> enter_epoch(Io& io, uint64_t epoch, uint64_t last_id);
+  Result<void> take_over(Io& io, const Shadow::Left& left);
   Result<void> check_capacity(Io& io, uint64_t wanted);
   void start_background(Io& io);
   void run_home_writer(Io& io);
@@ -130,16 +135,53 @@ Result<void> Pool::Impl::recover(Io& io) {
   TRY(pages->replay(io, transactions));
   TRY(check_capacity(io, TRY(pages->load_info(io)).blocks));
   if (!settings.read_only) {
-    TRY(pages->settle_replay(io));
-#ifndef FIRN_MUTANT_same_epoch
-    superblock.epoch = epoch;
-#endif
-    TRY(write_superblock(io, *superblock_file, superblock));
-    superblock.sequence = superblock.sequence + 1;
+    TRY(enter_epoch(io, epoch, transactions.empty() ? 0 : transactions.back().id));
   }
   root = TRY(pages->get(io, format::kRootPage, PageKind::pool_root));
   blocks = std::make_unique<Blocks>(*pages, root.again(), *data);
   return blocks->load(io);
+}
+
+// The journal's transactions go home and are void; what a killed process left behind them is
+// carried into the new epoch, whose first commit it is.
+Result<void> Pool::Impl::enter_epoch(Io& io, uint64_t epoch, uint64_t last_id) {
+  TRY(pages->settle_replay(io));
+  auto opened = Shadow::open(io, shadow_path(directory), superblock.uuid);
+  if (opened) {
+    shadow = opened.take();
+  } else {
+    log(LogLevel::warning,
+        "pool '{}': what is answered and not flushed is lost with the process: {}", directory,
+        text_of(opened.error()));
+  }
+  Shadow::Left left;
+  if (shadow != nullptr) left = shadow->left(superblock.epoch, last_id);
+  if (!left.records.empty()) shadow->carry(epoch, left.after);
+#ifndef FIRN_MUTANT_same_epoch
+  superblock.epoch = epoch;
+#endif
+  TRY(write_superblock(io, *superblock_file, superblock));
+  superblock.sequence = superblock.sequence + 1;
+  if (shadow == nullptr) return ok;
+  if (!left.records.empty()) TRY(take_over(io, left));
+  shadow->start(epoch, ids.peek());
+  pages->attach(shadow.get());
+  return ok;
+}
+
+Result<void> Pool::Impl::take_over(Io& io, const Shadow::Left& left) {
+  const Result<void> taken = pages->take_over(io, left.records);
+  if (!taken) {  // Unflushed, so nobody was promised more; what was flushed is there.
+    log(LogLevel::error, "pool '{}': what a killed process had answered is lost: {}", directory,
+        text_of(taken.error()));
+    return ok;
+  }
+  ++data_written;  // W2: the data that these changes map was written by the other process.
+  TRY(pages->commit(io));
+  taken_over = left.records.size();
+  log(LogLevel::info, "pool '{}': {} bytes of changes of a killed process taken over", directory,
+      taken_over);
+  return ok;
 }
 
 // As long as its storage blocks need: before anything is allocated for them.
@@ -210,6 +252,7 @@ Result<void> Pool::Impl::flush_data(Io& io) {
 
 Result<void> Pool::flush_data(Io& io) { return impl_->flush_data(io); }
 Result<void> Pool::flush(Io& io) { return impl_->pages->commit(io); }
+Result<void> Pool::preserve(Io& io) { return impl_->pages->preserve(io); }
 Result<void> Pool::writable() const {
   if (impl_->settings.read_only) {
     return fail(Errc::invalid, "pool '{}' is open read-only", impl_->directory);
@@ -380,6 +423,7 @@ PoolInfo Pool::info() const {
   info.transactions = impl.journal->transactions();
   info.journal_bytes_written = impl.journal->bytes_written();
   info.replayed_transactions = impl.replayed;
+  info.taken_over_bytes = impl.taken_over;
   info.page_writes = pages.page_writes;
   info.page_reads = pages.page_reads;
   info.inline_formatted_bytes = blocks.inline_formatted_bytes;

@@ -71,6 +71,7 @@ struct PoolInfo {
   uint64_t transactions = 0;
   uint64_t journal_bytes_written = 0;
   uint64_t replayed_transactions = 0;  // By the last open.
+  uint64_t taken_over_bytes = 0;  // By the last open, of changes that a killed process had left.
   uint64_t page_writes = 0;            // Home writes of metadata pages.
   uint64_t page_reads = 0;
   uint64_t inline_formatted_bytes = 0;
@@ -114,6 +115,9 @@ class Pool {
   // The guest's flush: W2 for the data, then W3 and W4, one journal commit for all metadata changed
   // so far. Costs no commit when nothing changed.
   Result<void> flush(Io& io);
+  // What was changed so far outlives this process, if not the machine: call it before a client is
+  // told that its change was made. Waits only when that takes a commit.
+  Result<void> preserve(Io& io);
   // Errc::fenced once the pool is fenced; Errc::invalid when it was opened to look only.
   Result<void> writable() const;
   // writable(), and nothing is in use here that this version does not know: Errc::too_new. What an

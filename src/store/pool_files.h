@@ -18,6 +18,7 @@ inline std::string superblock_path(const std::string& pool) { return pool + "/su
 inline std::string meta_path(const std::string& pool) { return pool + "/meta"; }
 inline std::string journal_path(const std::string& pool) { return pool + "/journal"; }
 inline std::string data_path(const std::string& pool) { return pool + "/data"; }
+inline std::string shadow_path(const std::string& pool) { return pool + "/shadow"; }
 inline std::string lock_path(const std::string& pool) { return pool + "/lock"; }
 
 // P8: refused with the holder's host and pid. The lock lives as long as the file.

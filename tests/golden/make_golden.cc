@@ -25,6 +25,7 @@
 #include "format/micro_journal.h"
 #include "format/page.h"
 #include "format/sesparse.h"
+#include "format/shadow.h"
 #include "format/superblock.h"
 
 namespace {
@@ -124,6 +125,59 @@ void make_labels() {
   auto rotten = good;
   rotten[16] ^= std::byte{0x10};  // One bit of the uuid.
   keep("data_label-v1-bad-rot", blob_of(rotten), "data_label");
+}
+
+// --- shadow
+
+void make_shadows() {
+  ShadowHeader header;
+  header.uuid = kUuid;
+  header.epoch = 7;
+  header.half_bytes = kShadowHalfBytes;
+  header.boot = shadow_boot("5c1e4b7e-0001-4000-8000-0123456789ab");
+  header.carried_after = 41;
+  header.carried = 8;
+  const auto good = encode(header);
+  keep("shadow-v1", blob_of(good), "shadow", 0);
+  const auto bad = [&](const std::string& name, const std::function<void(ShadowHeader&)>& change) {
+    ShadowHeader changed = header;
+    change(changed);
+    changed.crc = crc32c(view_of(changed).first(480).subspan(12));
+    keep("shadow-v1-bad-" + name, blob_of(view_of(changed)), "shadow", 0);
+  };
+  bad("version", [](ShadowHeader& h) { h.version = 2; });
+  bad("half", [](ShadowHeader& h) { h.half_bytes = 4097; });
+  bad("reserved", [](ShadowHeader& h) { h.reserved[391] = std::byte{1}; });
+  auto rotten = good;
+  rotten[32] ^= std::byte{0x10};  // One bit of the epoch.
+  keep("shadow-v1-bad-rot", blob_of(rotten), "shadow", 0);
+
+  // A half for commit 42, closed: a span that makes page 3 anew, and one that changes a word of it.
+  ShadowHalf half;
+  half.id = 42;
+  half.closed = 1;
+  Blob blob = blob_of(view_of(half));
+  const auto span = [&](const PageRecord& record, std::optional<uint64_t> word) {
+    Blob records = blob_of(view_of(record));
+    if (word) append(records, WordRun{uint16_t{5}, uint16_t{1}, {}});
+    if (word) append(records, le64(*word));
+    ShadowSpan head;
+    head.bytes = static_cast<uint32_t>(records.size());
+    head.crc = span_crc(kUuid, 42, blob.size(), records);
+    append(blob, head);
+    blob.insert(blob.end(), records.begin(), records.end());
+  };
+  PageRecord record;
+  record.page = 3;
+  record.flags = kRecordFresh;
+  span(record, {});
+  record.flags = 0;
+  record.runs = 1;
+  span(record, 0x8000000000000123);
+  append(blob, le64(0));
+  keep("shadow-v1-half", blob, "shadow", 1);
+  blob[blob.size() - 16] ^= std::byte{1};  // In the word: the second span is not whole.
+  keep("shadow-v1-half-torn", blob, "shadow", 1);
 }
 
 // --- page-info and index pages
@@ -645,6 +699,7 @@ int main(int count, char** arguments) {
   }
   make_superblocks();
   make_labels();
+  make_shadows();
   make_pages();
   make_maps();
   make_tables();
