@@ -50,7 +50,7 @@ static_assert(OnDisk<ShadowHalf, 64>);
 // A span: what was changed when somebody was about to be answered. Its first 8 bytes are stored
 // last, whole; zeroes end the row. Spans begin at multiples of 8.
 struct ShadowSpan {
-  le32 bytes;  // Of the page records behind it (format/micro_journal.h, with crc 0); times 8.
+  le32 bytes;  // Of the page records behind it, whose crc is 0; a multiple of 8.
   le32 crc;    // Of them, seeded with pool, id and the place in the half.
 };
 static_assert(OnDisk<ShadowSpan, 8>);

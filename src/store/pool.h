@@ -72,7 +72,7 @@ struct PoolInfo {
   uint64_t journal_bytes_written = 0;
   uint64_t replayed_transactions = 0;  // By the last open.
   uint64_t taken_over_bytes = 0;  // By the last open, of changes that a killed process had left.
-  uint64_t page_writes = 0;            // Home writes of metadata pages.
+  uint64_t page_writes = 0;       // Home writes of metadata pages.
   uint64_t page_reads = 0;
   uint64_t inline_formatted_bytes = 0;
   uint64_t background_formatted_bytes = 0;

@@ -67,7 +67,7 @@ class Shadow {
   std::unique_ptr<LastingMemory> memory_;
   const format::Uuid uuid_;
   const std::string boot_;
-  uint64_t id_ = 0;  // The commit that will carry what is noted now.
+  uint64_t id_ = 0;           // The commit that will carry what is noted now.
   size_t at_ = 0;             // Where the open span begins in the half ...
   size_t end_ = 0;            // ... and where the next record goes.
   bool whole_ = true;         // All of commit id_ so far is in its half, or noted.
