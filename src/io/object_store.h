@@ -16,10 +16,15 @@
 //      pauses, until `patience` is over; then Errc::timed_out. Others are told at once: not_found,
 //      exists, invalid (no permission, bad credentials, clock skew: the sentence says which), io.
 //  B7  What the store answers is hostile (P7): bounded and checked before it is believed.
+//  B8  No object is another one's folder: beside "a/b" there is no "a". A directory refuses the
+//      second of the two (Errc::invalid); other stores do not, so callers never ask.
+//  B9  A read at or past the end gets 0 bytes. A read of a frozen or thawing object: Errc::busy.
+//  B10 One shard uses a store; any number of its fibers at a time.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/bytes.h"
@@ -27,6 +32,13 @@
 #include "io/io.h"
 
 namespace firn {
+
+inline constexpr size_t kObjectKeyBytesMax = 512;
+// B5.
+bool is_object_key(std::string_view key);
+// "STANDARD", "GLACIER_IR": 1 to 32 of [A-Z0-9_].
+bool is_storage_class(std::string_view name);
+inline constexpr std::string_view kStandardClass = "STANDARD";
 
 struct ObjectInfo {
   std::string key;
