@@ -89,4 +89,13 @@ class ObjectStore {
   ObjectCounters counters_;
 };
 
+// A put with `once` whose lost acknowledgement is looked after: what is there is compared with
+// `body`, and ours counts as made. So no two writers may put the same bytes under one key and both
+// care who won: bodies name their writers.
+Result<void> put_once(Io& io, ObjectStore& store, const std::string& key, View body,
+                      const std::string& storage_class = {});
+// The whole object, or Errc::corrupt when it has more than `bytes_max`.
+Result<std::vector<std::byte>> get_whole(Io& io, ObjectStore& store, const std::string& key,
+                                         size_t bytes_max);
+
 }  // namespace firn
