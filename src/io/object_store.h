@@ -54,6 +54,23 @@ struct PutHow {
   std::string storage_class;  // Empty: the store's default.
 };
 
+// What a store is set to do on its own, as far as it tells: what `firn archive doctor` looks at.
+struct StoreFacts {
+  bool told = false;            // False: not that kind of store; nothing below means anything.
+  bool encrypted_path = false;  // TLS.
+  std::string versioning;       // "Enabled", "Suspended", or nothing.
+  std::string lock_mode;    // Of new objects by default: "GOVERNANCE", "COMPLIANCE", or nothing.
+  std::string lock_period;  // "30 days".
+  bool lock_enabled = false;
+  struct Rule {
+    std::string id;
+    bool expires = false;    // Deletes our objects ...
+    std::string transition;  // ... or moves them to this class.
+  };
+  std::vector<Rule> rules;        // Those that are in force and touch our prefix.
+  std::vector<std::string> mute;  // What could not be asked, and why.
+};
+
 // What a store did for us, for metrics and for those who pay per request.
 struct ObjectCounters {
   uint64_t puts = 0, gets = 0, heads = 0, lists = 0, removes = 0, thaws = 0;
@@ -81,6 +98,7 @@ class ObjectStore {
   virtual Result<void> thaw(Io&, const std::string& key, uint32_t days) = 0;
   // The store's clock, from an answer of it.
   virtual Result<int64_t> wall_clock_ns(Io&) = 0;
+  virtual Result<StoreFacts> facts(Io&) { return StoreFacts(); }
 
   const ObjectCounters& counters() const { return counters_; }
 

@@ -15,6 +15,7 @@
 #include "io/fiber_io.h"
 #include "io/io_test_dir.h"
 #include "io/object_store_conformance.h"
+#include "io/open_store.h"
 
 namespace firn {
 namespace {
@@ -41,6 +42,35 @@ INSTANTIATE_TEST_SUITE_P(Directory, ObjectStores,
                          ::testing::Values(StoreWorld{"blocking", with_blocking, false},
                                            StoreWorld{"fibers", with_fibers}),
                          name_of_world);
+
+// The store that FIRN_TEST_STORE names, a prefix of its own for each test: tests/s3_store.sh.
+void with_named(const std::string& url, const std::function<void(Io&, ObjectStore&)>& what) {
+  auto io = FiberIo::make().take();
+  io->run([&] {
+    const size_t question = std::min(url.find('?'), url.size());
+    const std::string own =
+        fmt::format("{}/{:016x}{}", url.substr(0, question), io->random(), url.substr(question));
+    auto store = open_store(*io, own);
+    ASSERT_TRUE(store) << text_of(store.error());
+    what(*io, **store);
+    const auto left = (*store)->list(*io, "", "", 1000);
+    ASSERT_TRUE(left) << text_of(left.error());
+    for (const ObjectInfo& info : *left) EXPECT_GOOD((*store)->remove(*io, info.key));
+  });
+}
+
+std::vector<StoreWorld> named_worlds() {
+  std::vector<StoreWorld> worlds;
+  if (const char* url = std::getenv("FIRN_TEST_STORE"); url != nullptr) {
+    worlds.push_back({"named", [url](const std::function<void(Io&, ObjectStore&)>& what) {
+                        with_named(url, what);
+                      }});
+  }
+  return worlds;
+}
+
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(ObjectStores);
+INSTANTIATE_TEST_SUITE_P(Named, ObjectStores, ::testing::ValuesIn(named_worlds()), name_of_world);
 
 TEST(ObjectKey, is_of_few_characters_and_no_odd_parts) {
   for (const char* good : {"a", "A/b/9", "d/00.=_-", "...", "a/.b", "-"}) {
