@@ -41,6 +41,16 @@ bool take_front(std::vector<::iovec>& slices, void* into, size_t count) {
   return true;
 }
 
+// The header stands alone in the first slice, as a rule: then it is a copy of known size.
+bool take_header(std::vector<::iovec>& slices, virtio::BlkHeader& into) {
+  if (slices.empty() || slices[0].iov_len != sizeof(into)) {
+    return take_front(slices, &into, sizeof(into));
+  }
+  into = copy_once<virtio::BlkHeader>(bytes_in(slices[0]));
+  slices.erase(slices.begin());
+  return true;
+}
+
 // The last byte of all, taken off: where the status goes. Null when there is none.
 std::byte* take_last(std::vector<::iovec>& slices) {
   while (!slices.empty() && slices.back().iov_len == 0) slices.pop_back();
@@ -145,7 +155,7 @@ uint32_t VhostBlk::serve(Io& io, Chain& chain) {
   VhostOp op = VhostOp::unknown;
   Status status = Status::io_error;
   Header header;
-  if (place != nullptr && take_front(chain.readable, &header, sizeof(header))) {
+  if (place != nullptr && take_header(chain.readable, header)) {
     status = execute(io, header, chain, op);
   }
   ++counters_.requests[static_cast<size_t>(op)];

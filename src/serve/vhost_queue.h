@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// VhostQueue: the fibers that serve one ring. One takes and gives back, one listens for kicks, one
-// more for each request in flight.
+// VhostQueue: the fibers that serve one ring. One leads: takes, serves and gives back; one listens
+// for kicks; one more for each request that waits for its device.
 //
 // Contract:
-//  K1  Whatever is offered is taken in one go and begun before any of it is waited for; what ends
-//      in one turn is published together and signalled once, if the guest wants it.
+//  K1  Whatever is offered is begun before any of it is waited for; what ends in one turn is
+//      published together, in parts when it is much, and signalled once, if the guest wants it.
 //  K2  An idle queue costs nothing: it is armed, nobody looks at it, and the shard sleeps. A busy
 //      one is looked at instead of being kicked.
 //  K3  pause() and stop() return when nothing is in flight and everything that ended is published.
@@ -66,14 +66,18 @@ class VhostQueue final : private Poller {
     Request* next = nullptr;
   };
   static constexpr uint32_t kIdleSleeps = 8;  // Of the shard, until nobody looks here any more.
+  // So many that ended without a wait are shown to the guest before the next are taken.
+  static constexpr uint32_t kPublishEvery = 8;
 
   bool look() override;
   bool arm() override;
-  void run();
+  void lead();
+  void follow();
   void listen();
   void serve(Request& request);
+  Request* take();
+  void publish();
   void settle();
-  void take_all();
   void wake_up();
   void set_watched(bool watched);
   void break_ring(std::string_view why);
@@ -95,6 +99,10 @@ class VhostQueue final : private Poller {
   Request* done_last_ = nullptr;
   uint32_t in_flight_ = 0;
   uint32_t idle_sleeps_ = 0;
+  uint64_t leader_ = 0;       // Which fiber leads.
+  bool serving_ = false;      // It is with a device ...
+  bool followed_ = false;     // ... and somebody is there to lead if that waits.
+  bool unsignalled_ = false;  // Something was published, and the guest was not told.
   bool paused_ = false;
   bool broken_ = false;
   bool stopping_ = false;
