@@ -68,7 +68,7 @@ same "$(changes list d --since "$three" | xargs)" "2097152 65536" "offline"
 start_firn
 same "$(changes list d --since "$three" | xargs)" "2097152 65536" "after a restart"
 
-for round in 1 2 3 4 5; do
+for round in $(seq "${FIRN_KILLS:-5}"); do
   nbdcopy "$(uri d)" "$tmp/before"
   id=$(changes begin d --app killer)
   some_bytes 67108864 "$round" >"$tmp/noise"
