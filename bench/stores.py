@@ -127,8 +127,9 @@ class Firn(Store):
         grown = lambda sample: after.get(sample, 0) - metrics.get(sample, 0)
         # With clients the server's input and output are theirs as well: only its own counters tell them apart.
         return {"window": (begin, end), "wall_s": (end - begin) / 1e9, "answer_s": (answered - begin) / 1e9,
-                "work_s": grown("firn_job_work_seconds_total"),
-                "data_moved": sum(grown(f'firn_pool_data_{what}_bytes_total{{by="job"}}') for what in ("read", "written")),
+                "work_s": grown('firn_job_work_seconds_total{kind="layer"}'),
+                "data_moved": sum(grown(f'firn_pool_data_{what}_bytes_total{{by="{by}"}}') for what in ("read", "written")
+                                  for by in ("consolidate", "shrink")),
                 "steps": grown("firn_job_steps_total"), "ended": grown('firn_jobs_ended_total{how="consolidated"}'),
                 **({} if live else {"freed_grains": used - self.used(), **moved(before, self.server.io())})}
 

@@ -60,7 +60,8 @@ Result<void> Consolidation::pair(Io& io, const Place& place, uint8_t level) {
 // upper inherits the page: from now on it owns it, with all that is below.
 Result<void> Consolidation::take_over(Io& io, const Place& place) {
   return steps_.step(io, [&]() -> Result<void> {
-    const auto only = upper_.shaping().lock(io);  // A writer may be copying this very page.
+    const auto only = upper_.shaping().enter(
+        io, store::Priority::job);  // A writer may be copying this very page.
     const NoWait atom;
     const IndexEntry mine = upper_at(place);
     const IndexEntry theirs = lower_at(place);
@@ -84,7 +85,7 @@ Result<void> Consolidation::pair_index(Io& io, const Place& place, uint8_t level
     const PageRef upper = TRY(upper_.node(io, upper_at(place).page, level));
     const PageRef lower = TRY(lower_.node(io, lower_at(place).page, level));
     TRY(steps_.step(io, [&]() -> Result<void> {
-      const auto only = upper_.shaping().lock(io);
+      const auto only = upper_.shaping().enter(io, store::Priority::job);
       return move_children(upper, lower);
     }));
     for (uint64_t slot = 0; slot < kFanout; ++slot) {

@@ -347,8 +347,9 @@ Result<std::shared_ptr<ThinDisk>> DisksImpl::open_disk(Io& io, const Catalog::Na
   auto disk = std::make_shared<ThinDisk>(pool_, gate_, full_name(named), std::move(layer), use);
   disk->set_tracker(tracker);
   apply_settings(*disk, named.settings);
-  disk->on_shortage([this, family = disk->layer()->family()] {
-    if (freed_in_.insert(family).second) io_.wake(due_);
+  disk->on_shortage([this, family = disk->layer()->family()](bool appending) {
+    if (appending) freed_in_.insert(family);
+    if (!freed_in_.empty()) io_.wake(due_);
   });
   open_[named.uuid].disk = disk;
   ++openings_;

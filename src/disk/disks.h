@@ -79,9 +79,10 @@ struct JobCounters {
   uint64_t consolidated = 0;  // Layers taken out of chains.
   uint64_t dropped = 0;
   uint64_t failed = 0;
-  uint64_t steps = 0;    // Metadata transactions.
-  uint64_t work_ns = 0;  // Time in them, without the rests.
-  uint64_t shrunk = 0;   // Runs of a shrink, asked for or not.
+  uint64_t steps = 0;           // Metadata transactions.
+  uint64_t work_ns = 0;         // Time in those that take layers out, without the rests ...
+  uint64_t shrink_work_ns = 0;  // ... and in those of shrinks.
+  uint64_t shrunk = 0;          // Runs of a shrink, asked for or not.
   uint64_t moved_bytes =
       0;  // Guest data that shrinks read and wrote again. Nothing else moves any.
 };

@@ -129,6 +129,7 @@ class DisksImpl final : public Disks {
   Result<void> run_drop(Io& io, uint32_t layer, Steps& steps);
   // `stopping` ends it at its next atom.
   Result<ShrinkInfo> run_shrink(Io& io, uint32_t family, const bool& stopping);
+  bool space_is_short() const;
   void shrink_if_it_pays(Io& io, uint32_t family);
   Shrink make_shrink(uint32_t family, Steps& steps);
   void run_sweeper(Io& io);

@@ -179,7 +179,7 @@ Result<IndexEntry> Layer::own_child(Io& io, IndexEntry child, const PageRef& par
 }
 
 Result<PageRef> Layer::own_leaf(Io& io, uint64_t index) {
-  const auto only = shaping_.lock(io);
+  const auto only = shaping_.enter(io, store::Priority::guest);
   TRY(raise(io, index));
   PageRef parent;
   uint64_t slot = 0;
@@ -198,7 +198,7 @@ Result<PageRef> Layer::own_leaf(Io& io, uint64_t index) {
 
 Result<void> Layer::prune_leaf(Io& io, uint64_t index) {
   CHECK(is_base());
-  const auto only = shaping_.lock(io);
+  const auto only = shaping_.enter(io, store::Priority::guest);
   PageRef parent;
   uint64_t slot = 0;
   IndexEntry child = root();

@@ -80,7 +80,7 @@ class Layer {
   Result<PageRef> node(Io& io, PageNo page, uint8_t level);
   // Writes the entry at `slot` of `parent`, or the root when `parent` is empty. Does not wait.
   void set_child(const PageRef& parent, uint64_t slot, format::IndexEntry child);
-  Mutex& shaping() { return shaping_; }
+  store::Queue& shaping() { return shaping_; }
 
  private:
   void set_root(format::IndexEntry root, uint8_t level);
@@ -96,7 +96,7 @@ class Layer {
   PageRef page_;
   size_t at_;
   format::LayerRecord& record_;
-  Mutex shaping_;  // One fiber at a time changes the tree's shape.
+  store::Queue shaping_{1};  // One fiber at a time changes the tree's shape.
 };
 
 }  // namespace firn::disk

@@ -37,7 +37,8 @@ class Steps {
     {
       const auto pass = gate_.enter(io);
       [[maybe_unused]] const auto held = lock();
-      const auto admission = TRY(pool_.pages().admit(io));
+      const auto admission =
+          TRY(pool_.pages().admit(io, store::PageStore::kAdmissionBytes, store::Priority::job));
       TRY(atom());
     }
     ++done_;

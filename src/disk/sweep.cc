@@ -113,10 +113,14 @@ std::vector<JobInfo> DisksImpl::jobs() const {
 
 // --- running
 
+bool DisksImpl::space_is_short() const {
+  return policy::space_is_short(pool_.blocks().free_blocks(), pool_.blocks().blocks());
+}
+
 void DisksImpl::run_sweeper(Io& io) {
   while (!stopping_) {
     const uint32_t layer = next_due();
-    if (layer == 0 && !freed_in_.empty()) {
+    if (layer == 0 && !freed_in_.empty() && space_is_short()) {
       shrink_if_it_pays(io, freed_in_.extract(freed_in_.begin()).value());
       continue;
     }
@@ -290,7 +294,7 @@ Result<ShrinkInfo> DisksImpl::run_shrink(Io& io, uint32_t family, const bool& st
   shrinking_ = 0;
   running_steps_ = nullptr;
   job_counters_.steps += steps.done();
-  job_counters_.work_ns += static_cast<uint64_t>(steps.work().count());
+  job_counters_.shrink_work_ns += static_cast<uint64_t>(steps.work().count());
   ++job_counters_.shrunk;
   if (!done) return done.error();
   job_counters_.moved_bytes += done->moved_grains * kGrainBytes;

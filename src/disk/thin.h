@@ -67,9 +67,10 @@ class ThinDisk final : public BlockDevice {
   Result<void> resize(Io& io, uint64_t bytes);
   // Where overwrites go; by default in place.
   void set_placement(policy::Placement::Mode mode) { placement_.set_mode(mode); }
-  // Called, at most once for each block that is filled, when appending lacks free blocks: somebody
-  // should empty sparse ones.
-  void on_shortage(std::function<void()> tell) { tell_shortage_ = std::move(tell); }
+  // Called when free blocks get few, at most once for each block that is filled: somebody should
+  // empty sparse ones. `appending`: this disk leaves some behind, and writes in place until then.
+  using Shortage = std::function<void(bool appending)>;
+  void on_shortage(Shortage tell) { tell_shortage_ = std::move(tell); }
 
   // T7. Lock order: fence, the pool's gate, ranges, admission.
   Gate& fence() { return fence_; }
@@ -144,7 +145,7 @@ class ThinDisk final : public BlockDevice {
   uint64_t next_byte_ = 0;            // Where the last write ended.
   uint32_t sequential_permille_ = 0;  // Running means.
   uint32_t fragmentation_permille_ = 0;
-  std::function<void()> tell_shortage_;
+  Shortage tell_shortage_;
   std::shared_ptr<Gathering> gathering_;  // The batch that still takes grains, if any.
   ThinCounters counters_;
 };

@@ -18,6 +18,7 @@
 #include "base/aligned.h"
 #include "disk/freeing.h"
 #include "disk/thin.h"
+#include "policy/shrink_pick.h"
 
 namespace firn::disk {
 
@@ -92,7 +93,7 @@ bool ThinDisk::appends() {
                        .sequential_permille = sequential_permille_,
                        .ready_blocks = pool_.blocks().fillable(),
                        .fragmentation_permille = fragmentation_permille_});
-  if (placement_.reason() == Placement::Reason::space && tell_shortage_) tell_shortage_();
+  if (placement_.reason() == Placement::Reason::space && tell_shortage_) tell_shortage_(true);
   return choice == Placement::Choice::append;
 }
 
@@ -231,6 +232,9 @@ Result<GrainRun> ThinDisk::carve(Io& io, uint32_t wanted) {
       blocks.give_back(std::exchange(open_, {}));
     }
     open_ = TRY(blocks.take(io, layer_->family()));
+    if (policy::space_is_short(blocks.free_blocks(), blocks.blocks()) && tell_shortage_) {
+      tell_shortage_(false);
+    }
     layer_->set_open_block(open_.block + 1);
   }
 }

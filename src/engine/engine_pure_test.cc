@@ -215,7 +215,7 @@ TEST(Metrics, M1_everything_is_valid_text) {
                            "firn_job_steps_done{kind=\"consolidate\",state=\"running\"} 2\n",
                            "firn_job_steps_planned{kind=\"drop\",state=\"waiting\"} 6\n",
                            "firn_jobs_ended_total{how=\"consolidated\"} 5\n",
-                           "firn_job_work_seconds_total 1.5\n", "firn_disk_layers{disk=\"a\"} 1\n",
+                           "firn_job_work_seconds_total{kind=\"layer\"} 1.5\n", "firn_disk_layers{disk=\"a\"} 1\n",
                            "firn_pool_data_read_bytes_total{by=\"consolidate\"} 0\n"}) {
     EXPECT_NE(out.find(line), std::string::npos) << line;
   }

@@ -108,6 +108,32 @@ void add_process(MetricsText& text) {
            "Memory of the daemon that is resident.", resident_bytes());
 }
 
+namespace {
+
+void add_queues(MetricsText& text, const store::PoolInfo& info) {
+  using enum MetricType;
+  const auto each = [&](std::string_view name, MetricType type, std::string_view help,
+                        uint64_t (*value)(const store::QueueInfo&)) {
+    text.family(name, type, help);
+    for (const store::QueueInfo& queue : info.queues) {
+      text.sample({{"resource", queue.resource}}, value(queue));
+    }
+  };
+  using Info = store::QueueInfo;
+  each("firn_queue_waiting", gauge, "Requests that wait for a contended thing now.",
+       [](const Info& queue) -> uint64_t { return queue.waiting; });
+  each("firn_queue_direct_total", counter, "Requests that found the thing free.",
+       [](const Info& queue) { return queue.direct; });
+  each("firn_queue_queued_total", counter, "Requests that waited for it.",
+       [](const Info& queue) { return queue.queued; });
+  each("firn_queue_inherited_total", counter, "Times that a holder got a waiter's priority.",
+       [](const Info& queue) { return queue.inherited; });
+  each("firn_queue_waiting_max", gauge, "Most that waited at once.",
+       [](const Info& queue) { return queue.depth_max; });
+}
+
+}  // namespace
+
 void add_pool(MetricsText& text, const store::PoolInfo& info) {
   using enum MetricType;
   text.family("firn_pool_info", gauge, "Always 1; the labels say which pool is served.");
@@ -137,6 +163,8 @@ void add_pool(MetricsText& text, const store::PoolInfo& info) {
            info.journal_bytes_written);
   text.one("firn_pool_replayed_transactions", gauge, "Transactions that the last open replayed.",
            info.replayed_transactions);
+  text.one("firn_pool_taken_over_bytes", gauge,
+           "Changes that the last open took over from a killed process.", info.taken_over_bytes);
   text.one("firn_pool_page_reads_total", counter, "Metadata pages read.", info.page_reads);
   text.one("firn_pool_page_writes_total", counter, "Metadata pages written home.",
            info.page_writes);
@@ -158,6 +186,7 @@ void add_pool(MetricsText& text, const store::PoolInfo& info) {
   text.sample({{"by", "background"}}, info.background_formatted_bytes);
   text.one("firn_pool_inline_format_writes_total", counter,
            "Guest writes that had to format first.", info.inline_format_writes);
+  add_queues(text, info);
 }
 
 void add_disks(MetricsText& text, const std::vector<disk::DiskInfo>& disks) {
@@ -214,7 +243,8 @@ void add_jobs(MetricsText& text, const std::vector<disk::JobInfo>& jobs,
   text.one("firn_job_steps_total", counter, "Steps of all jobs that have ended; each is one atom.",
            counters.steps);
   text.family("firn_job_work_seconds_total", counter, "Time in these steps, without the rests.");
-  text.sample({}, static_cast<double>(counters.work_ns) / 1e9);
+  text.sample({{"kind", "layer"}}, static_cast<double>(counters.work_ns) / 1e9);
+  text.sample({{"kind", "shrink"}}, static_cast<double>(counters.shrink_work_ns) / 1e9);
 }
 
 void add_tracking(MetricsText& text, const std::vector<disk::TrackingInfo>& disks) {

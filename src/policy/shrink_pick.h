@@ -48,6 +48,12 @@ inline ShrinkChoice choose_victims(std::span<const uint16_t> used, uint32_t capa
   return choice;
 }
 
+// Unasked nobody's data is moved before space gets short: below a quarter of the pool. What lies in
+// sparse blocks is no loss until then, and may be freed whole meanwhile.
+inline bool space_is_short(uint64_t free_blocks, uint64_t blocks) {
+  return free_blocks < blocks / 4;
+}
+
 // Whether it is worth doing unasked: a tenth of the family's blocks, and at least 16 of them.
 inline bool shrink_pays(const ShrinkChoice& choice, size_t blocks_of_family) {
   return choice.victims.size() >= std::max<size_t>(16, blocks_of_family / 10);

@@ -11,9 +11,10 @@ namespace firn::store {
 using format::BlockEntry;
 using format::kBlocksPerPage;
 
-Blocks::Blocks(PageStore& pages, PageRef root, File& data)
+Blocks::Blocks(PageStore& pages, PageRef root, File& data, Queue& device)
     : pages_(pages),
       data_(data),
+      device_(device),
       table_(pages, std::move(root), offset_of(format::Tree::block_table), PageKind::block_table) {}
 
 BlockEntry Blocks::entry_of(const PageRef& page, BlockNo block) const {
@@ -138,6 +139,11 @@ Result<BlockNo> Blocks::take_free(Io& io) {
   return format_raw(io);
 }
 
+Result<void> Blocks::write_block(Io& io, Priority priority, BlockNo block, View bytes) {
+  const auto turn = device_.enter(io, priority);
+  return io.write(data_, data_byte_of_block(block), bytes);
+}
+
 // The inline path: only when READY space does not suffice, and only the block that is taken (S5).
 Result<BlockNo> Blocks::format_raw(Io& io) {
   constexpr int kTries = 4;  // Bad blocks skipped before the error is the caller's.
@@ -147,7 +153,7 @@ Result<BlockNo> Blocks::format_raw(Io& io) {
     summaries_[block].taken = true;
     AlignedBuffer zeroes(kBlockBytes);
     std::memset(zeroes.data(), 0, zeroes.size());
-    const Result<void> wrote = io.write(data_, data_byte_of_block(block), zeroes.bytes());
+    const Result<void> wrote = write_block(io, Priority::guest, block, zeroes.bytes());
     if (wrote) {
       counters_.inline_formatted_bytes += kBlockBytes;
       ++counters_.inline_format_writes;
@@ -427,7 +433,7 @@ Result<bool> Blocks::format_one(Io& io) {
   summaries_[block].taken = true;
   AlignedBuffer zeroes(kBlockBytes);
   std::memset(zeroes.data(), 0, zeroes.size());
-  Result<void> wrote = io.write(data_, data_byte_of_block(block), zeroes.bytes());
+  Result<void> wrote = write_block(io, Priority::format, block, zeroes.bytes());
   Result<PageRef> page = wrote ? pin(io, block) : Result<PageRef>(wrote.error());
   summaries_[block].taken = false;
   if (!page) {

@@ -68,7 +68,7 @@ struct GrainRun {
 
 class Blocks {
  public:
-  Blocks(PageStore& pages, PageRef root, File& data);
+  Blocks(PageStore& pages, PageRef root, File& data, Queue& device);
 
   // Reads the block table. Before anything else.
   Result<void> load(Io& io);
@@ -117,6 +117,7 @@ class Blocks {
   const BlockCounters& counters() const { return counters_; }
   // Blocks that can be filled at once.
   uint64_t fillable() const { return ready_.size() + written_.size(); }
+  uint64_t free_blocks() const { return counters_.raw + counters_.ready + counters_.freeing; }
   uint64_t blocks() const { return summaries_.size(); }
   // For the check: what memory believes.
   BlockState state_of(BlockNo block) const { return summaries_[block].state; }
@@ -149,6 +150,7 @@ class Blocks {
   Result<OpenBlock> open(Io& io, BlockNo block);
   Result<BlockNo> take_free(Io& io);
   Result<BlockNo> format_raw(Io& io);
+  Result<void> write_block(Io& io, Priority priority, BlockNo block, View bytes);
   Result<OpenBlock> take_holes(Io& io, uint32_t family);
   Result<void> mark_bad(Io& io, BlockNo block);
   static constexpr size_t kTrimAtOnce = 256;
@@ -156,6 +158,7 @@ class Blocks {
 
   PageStore& pages_;
   File& data_;
+  Queue& device_;
   PageTree table_;
   std::vector<Summary> summaries_;
   std::deque<BlockNo> raw_;      // Oldest first.

@@ -136,7 +136,7 @@ Result<void> PageStore::check_form(PageNo page, PageKind kind, View content) con
     case PageKind::pool_root:
       TRY(format::decode_pool_root(content));
       return ok;
-    case PageKind::catalog:  // Each record is decoded by whoever reads it.
+    case PageKind::catalog:     // Each record is decoded by whoever reads it.
     case PageKind::change_log:  // Any counter and any bit is possible.
     case PageKind::change_intents:
     case PageKind::free:
@@ -350,11 +350,23 @@ void PageStore::end_admission(uint64_t bytes) {
   if (space_io_ != nullptr && !space_.empty()) space_io_->wake(space_);
 }
 
-Result<PageStore::Admission> PageStore::admit(Io& io, uint64_t bytes) {
+Result<PageStore::Admission> PageStore::admit(Io& io, uint64_t bytes, Priority priority) {
   space_io_ = &io;
+  TRY(fenced());
+  if (room() < bytes) {
+    const auto turn = admissions_.enter(io, priority);
+    TRY(wait_for_room(io, bytes));
+  }
+  if (quiet()) io.wake(work_);
+  if (wants_commit()) io.wake(pressing_);
+  admitted_bytes_ += bytes;
+  return Admission(this, bytes);
+}
+
+Result<void> PageStore::wait_for_room(Io& io, uint64_t bytes) {
   while (true) {
     TRY(fenced());
-    if (room() >= bytes) break;
+    if (room() >= bytes) return ok;
     if (!quiet() || journal_.in_flight_slots() > 1) {
       ++room_wanted_;
       const Result<void> done = write_home(io);
@@ -368,10 +380,6 @@ Result<PageStore::Admission> PageStore::admit(Io& io, uint64_t bytes) {
     }
     io.park(space_);
   }
-  if (quiet()) io.wake(work_);
-  if (wants_commit()) io.wake(pressing_);
-  admitted_bytes_ += bytes;
-  return Admission(this, bytes);
 }
 
 bool PageStore::quiet() const {

@@ -29,6 +29,7 @@
 #include "io/barrier.h"
 #include "io/io.h"
 #include "store/journal.h"
+#include "store/queue.h"
 
 namespace firn::store {
 
@@ -171,7 +172,8 @@ class PageStore {
   // Keeps a change of up to `bytes` of journal from overrunning the ring: waits until there is room
   // and holds it until the admission is dropped.
   class Admission;
-  Result<Admission> admit(Io& io, uint64_t bytes = kAdmissionBytes);
+  Result<Admission> admit(Io& io, uint64_t bytes = kAdmissionBytes,
+                          Priority priority = Priority::guest);
   static constexpr uint64_t kAdmissionBytes = 40 * 1024;
 
   // One round of home writes: the oldest `pages_max` dirty pages.
@@ -203,6 +205,7 @@ class PageStore {
   // Nobody but the caller's one reference holds the page.
   bool sole_pin(const PageRef& page) const { return page.page_->pins == 1; }
   const PageCounters& counters() const { return counters_; }
+  const Queue& admissions() const { return admissions_; }
   uint64_t used_pages() const { return used_pages_; }
   uint64_t capacity_pages() const { return groups_ * format::kGroupEntries; }
   uint64_t cached_pages() const { return pages_.size(); }
@@ -253,6 +256,7 @@ class PageStore {
   class ReplaySink;
   class Overlay;
   uint64_t room() const;
+  Result<void> wait_for_room(Io& io, uint64_t bytes);
   void end_admission(uint64_t bytes);
 
   File& meta_;
@@ -289,6 +293,7 @@ class PageStore {
   Barrier growing_;
   bool homing_ = false;
   WaitList homing_done_;
+  Queue admissions_{1};  // Those for whom the journal has no room yet.
   WaitList space_;
   Io* space_io_ = nullptr;  // Whose fibers wait for space.
   WaitList work_loads_;     // For a page that somebody else is reading.

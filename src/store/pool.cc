@@ -41,6 +41,7 @@ struct Pool::Impl {
   std::unique_ptr<Shadow> shadow;
   std::unique_ptr<PageStore> pages;
   PageRef root;
+  Queue device{kDeviceDepth};
   std::unique_ptr<Blocks> blocks;
   uint64_t replayed = 0;
   uint64_t taken_over = 0;
@@ -138,7 +139,7 @@ Result<void> Pool::Impl::recover(Io& io) {
     TRY(enter_epoch(io, epoch, transactions.empty() ? 0 : transactions.back().id));
   }
   root = TRY(pages->get(io, format::kRootPage, PageKind::pool_root));
-  blocks = std::make_unique<Blocks>(*pages, root.again(), *data);
+  blocks = std::make_unique<Blocks>(*pages, root.again(), *data, device);
   return blocks->load(io);
 }
 
@@ -378,6 +379,18 @@ void Pool::Impl::run_formatter(Io& io) {
 
 // --- looking
 
+namespace {
+
+Priority priority_of(DataBy by) { return by == DataBy::guest ? Priority::guest : Priority::job; }
+
+QueueInfo describe(const char* resource, const Queue& queue) {
+  const Queue::Counters& counted = queue.counters();
+  return {resource,       queue.waiting(),   counted.direct,
+          counted.queued, counted.inherited, counted.depth_max};
+}
+
+}  // namespace
+
 Result<void> Pool::grow(Io& io, uint64_t bytes) {
   Impl& impl = *impl_;
   TRY(writable());
@@ -431,6 +444,7 @@ PoolInfo Pool::info() const {
   info.inline_format_writes = blocks.inline_format_writes;
   info.data_flushes = impl.data_flush_count;
   info.data_moved = impl.data_moved;
+  info.queues = {describe("device", impl.device), describe("journal", impl.pages->admissions())};
   info.fenced = impl.pages->is_fenced();
   return info;
 }
@@ -442,12 +456,14 @@ Blocks& Pool::blocks() { return *impl_->blocks; }
 uint32_t Pool::data_alignment() const { return impl_->data->alignment(); }
 
 Result<void> Pool::read_data(Io& io, DataBy by, uint64_t at, Iovec into) {
+  const auto turn = impl_->device.enter(io, priority_of(by));
   TRY(io.read(*impl_->data, at, into));
   impl_->data_moved[static_cast<size_t>(by)].read_bytes += total_of(into);
   return ok;
 }
 
 Result<void> Pool::write_data(Io& io, DataBy by, uint64_t at, Iovec from) {
+  const auto turn = impl_->device.enter(io, priority_of(by));
   TRY(io.write(*impl_->data, at, from));
   ++impl_->data_written;  // The next flush has something to do.
   impl_->data_moved[static_cast<size_t>(by)].written_bytes += total_of(from);

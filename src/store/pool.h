@@ -33,6 +33,20 @@ struct PoolShape {
   uint64_t journal_slot_bytes = 4 * kKiB;
 };
 
+// Requests to the data file at once; more wait in the order of their priority. No device of today
+// gets faster beyond it, and what waits here can still be overtaken.
+inline constexpr uint32_t kDeviceDepth = 128;
+
+// One contended thing, since the pool was opened.
+struct QueueInfo {
+  const char* resource = "";  // "device", "journal".
+  uint32_t waiting = 0;       // Now.
+  uint64_t direct = 0;        // Found it free.
+  uint64_t queued = 0;        // Waited.
+  uint64_t inherited = 0;     // Got the priority of somebody who waited for them.
+  uint64_t depth_max = 0;     // Most that waited at once.
+};
+
 // Why guest data is read or written: a guest asked; a shrink empties storage blocks; or a layer is
 // taken out, for which nothing is to be moved (P5).
 enum class DataBy : uint8_t { guest, shrink, consolidate };
@@ -79,6 +93,7 @@ struct PoolInfo {
   uint64_t inline_format_writes = 0;
   uint64_t data_flushes = 0;
   std::array<DataMoved, kDataBys> data_moved{};  // By DataBy, since opened.
+  std::array<QueueInfo, 2> queues{{{"device"}, {"journal"}}};
   bool fenced = false;  // A flush or the journal failed; writes are refused until reopened.
 };
 
