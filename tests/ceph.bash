@@ -110,21 +110,21 @@ ceph_start() {
   ceph_cli "$dir" osd crush add osd.0 1.0 root=default host=h
   ceph_daemon "$dir" ceph-osd -i 0
   eventually "the OSD is up" ceph_osd_is_up "$dir"
+  ceph_add_classes "$dir"
   ceph_start_gateway "$dir"
   ceph_admin "$dir" user create --uid=firn --display-name=firn --access-key="$ceph_key" --secret="$ceph_secret" >/dev/null
-  ceph_add_classes "$dir"
 }
 
+# Before the first gateway: one that dies by force is waited for, 30 s long, by whoever changes buckets afterwards.
 ceph_add_classes() {
   local dir=$1 class
   [[ -n ${FIRN_CEPH_CLASSES:-} ]] || return 0
+  ceph_admin "$dir" user list >/dev/null # Makes the default zone.
   for class in $FIRN_CEPH_CLASSES; do
     ceph_admin "$dir" zonegroup placement add --rgw-zonegroup default --placement-id default-placement --storage-class "$class" >/dev/null
     ceph_admin "$dir" zone placement add --rgw-zone default --placement-id default-placement --storage-class "$class" \
       --data-pool "default.rgw.$class.data" >/dev/null
   done
-  ceph_end_one "$dir" client.rgw.a
-  ceph_start_gateway "$dir"
 }
 
 # A daemon that this directory began, and no other: a process id may have been given to somebody else meanwhile.

@@ -96,6 +96,7 @@ class Parser {
   void build_snapshot();
   void build_changes();
   void build_jobs();
+  void build_archive_doctor(CLI::App* archive);
   void add_page(CLI::App* app);
   void add_background(CLI::App* app);
   bool take_settings();
@@ -159,6 +160,7 @@ void Parser::build() {
   build_snapshot();
   build_changes();
   build_jobs();
+  build_archive_doctor(noun("archive", "Object stores that keep snapshots"));
 }
 
 void Parser::build_pool() {
@@ -420,6 +422,17 @@ void Parser::build_jobs() {
   verb(&app_, "jobs", "List the layers that are being taken out, or wait to be", Command::jobs);
 }
 
+void Parser::build_archive_doctor(CLI::App* archive) {
+  CLI::App* app =
+      verb(archive, "doctor",
+           "Try what an object store really does. Exit status 1: not fit for an archive",
+           Command::archive_doctor);
+  app->add_option("URL", into_.store_url, "Where it is")
+      ->required()
+      ->type_name("s3://BUCKET/PREFIX|DIR");
+  app->footer("Makes some objects under firn-doctor/ there, and removes them again.");
+}
+
 int Parser::complain(const std::string& text) {
   fmt::print(stderr, "firn {}: {}; see firn {} --help\n", verb_, text, verb_);
   return kUsage;
@@ -436,7 +449,7 @@ bool Parser::take_settings() {
 
 bool Parser::need_pool() {
   if (!pool_operand_.empty()) into_.pool = pool_operand_;
-  return !into_.pool.empty();
+  return !into_.pool.empty() || into_.command == Command::archive_doctor;
 }
 
 int Parser::parse(int argc, char** argv) {

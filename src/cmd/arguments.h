@@ -48,6 +48,7 @@ enum class Command : uint8_t {
   changes_apps,
   changes_end,
   changes_off,
+  archive_doctor,
 };
 
 struct Arguments {
@@ -59,6 +60,7 @@ struct Arguments {
   std::string base;                  // diff: what it is compared with
   std::string to;                    // rename, clone
   std::string file;                  // import, export
+  std::string store_url;             // archive doctor
   std::string format;                // import, export; empty: find out
   uint64_t bytes = 0;                // --size
   std::string app, snapshot, since;  // changes

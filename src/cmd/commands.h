@@ -22,6 +22,7 @@ Result<int> run_import(FiberIo& io, const Arguments& arguments);
 Result<int> run_export(FiberIo& io, const Arguments& arguments);
 Result<int> run_serve(FiberIo& io, const Arguments& arguments);
 Result<int> run_nbd(FiberIo& io, const Arguments& arguments);
+Result<int> run_archive_doctor(FiberIo& io, const std::string& url, bool json);
 
 // One document, one write; an error when nobody takes it (a full disk, a closed pipe).
 Result<void> print(std::string_view text);

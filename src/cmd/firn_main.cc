@@ -34,6 +34,8 @@ Result<int> run(FiberIo& io, const Arguments& arguments) {
       return run_extents(io, arguments);
     case Command::jobs:
       return run_jobs(io, arguments);
+    case Command::archive_doctor:
+      return run_archive_doctor(io, arguments.store_url, arguments.json);
     case Command::serve:
       return run_serve(io, arguments);
     case Command::nbd:

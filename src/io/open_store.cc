@@ -11,6 +11,7 @@ Result<std::unique_ptr<ObjectStore>> open_store(Io& io, const std::string& text,
   wire::StoreUrl url = TRY(wire::parse_store_url(text));
   if (url.kind == wire::StoreUrl::Kind::s3) {
     if (how.part_bytes != 0) url.part_bytes = how.part_bytes;
+    if (url.patience_s == 0) url.patience_s = how.patience_s;
     return std::unique_ptr<ObjectStore>(TRY(S3Store::open(io, url)));
   }
   return std::unique_ptr<ObjectStore>(

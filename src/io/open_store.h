@@ -12,6 +12,7 @@ namespace firn {
 struct OpenStoreHow {
   bool create = false;      // A directory that is not there is made. Buckets never are.
   uint64_t part_bytes = 0;  // S3: instead of what the address says, when not 0.
+  uint32_t patience_s = 0;  // B6, unless the address says it; 0: the store's own.
 };
 // "s3://bucket/prefix?endpoint=...", "file:///srv/bucket", "/srv/bucket"; docs/reference/
 // object-stores.md. Credentials are read; an S3 server is not asked anything yet.
