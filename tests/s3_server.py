@@ -25,6 +25,7 @@ from xml.sax.saxutils import escape
 
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, settings):
         super().__init__(("127.0.0.1", 0), Handler)
