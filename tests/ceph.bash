@@ -61,6 +61,7 @@ osd op num threads per shard = 1
 rgw data = $dir/rgw
 rgw frontends = beast endpoint=127.0.0.1:$s3_port tcp_nodelay=1
 rgw thread pool size = 64
+rgw dns name = localhost
 rgw lc debug interval = ${FIRN_CEPH_DAY:--1}
 C
 }

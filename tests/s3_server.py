@@ -3,11 +3,11 @@
 """A small S3 server on loopback that misbehaves as it is told: for what a real one cannot be made to do.
 
     tests/s3_server.py PORT_FILE [--ignore-conditions] [--trouble N] [--unavailable COUNT] [--refuse STATUS:CODE]
-                       [--skew SECONDS] [--ignore-ranges] [--flip-list] [--log FILE] [--tls CERTIFICATE KEY]
+                       [--skew SECONDS] [--refuse-part N] [--ignore-ranges] [--flip-list] [--log FILE] [--tls CERTIFICATE KEY]
 
 One bucket of any name, objects in memory, signatures not checked (radosgw's are: tests/s3_store.sh), digests of
 bodies are. --trouble N: one request in N gets a 503, one is dropped, one loses its answer after it took effect, one
-gets its body cut. Writes its port into PORT_FILE when it listens.
+gets its body cut, and the body of one arrives torn. Writes its port into PORT_FILE when it listens.
 """
 import argparse
 import base64
@@ -86,7 +86,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 server.requests += 1
                 self.note()
                 if server.settings.trouble:
-                    self.fate = {0: "busy", 1: "drop", 2: "lose", 3: "cut"}.get(server.chance.randrange(server.settings.trouble))
+                    fates = {0: "busy", 1: "drop", 2: "lose", 3: "cut", 4: "tear"}
+                    self.fate = fates.get(server.chance.randrange(server.settings.trouble))
                 if server.requests <= server.settings.unavailable or self.fate == "busy":
                     return self.refuse(503, "SlowDown")
                 if self.fate == "drop":
@@ -94,6 +95,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 if server.settings.refuse:
                     status, code = server.settings.refuse.split(":")
                     return self.refuse(int(status), code)
+                if self.fate == "tear":
+                    body = body[:len(body) // 2]
                 if self.digest_is_wrong(body):
                     return self.refuse(400, "BadDigest")
                 self.serve(body)
@@ -190,6 +193,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if parts is None:
             return self.refuse(404, "NoSuchUpload")
         if self.command == "PUT":
+            if int(query["partNumber"]) == self.server.settings.refuse_part:
+                return self.refuse(403, "AccessDenied")
             parts[int(query["partNumber"])] = body
             return self.answer(200, ETag=f'"{query["partNumber"]}"')
         self.server.objects[key] = b"".join(parts[n] for n in sorted(parts))
@@ -206,6 +211,7 @@ def main():
     parser.add_argument("--trouble", type=int, default=0)
     parser.add_argument("--unavailable", type=int, default=0)
     parser.add_argument("--refuse", default="")
+    parser.add_argument("--refuse-part", type=int, default=0)
     parser.add_argument("--skew", type=float, default=0)
     parser.add_argument("--log", default="")
     parser.add_argument("--tls", nargs=2)

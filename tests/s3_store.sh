@@ -53,6 +53,9 @@ doctor "s3://firn/test?profile=good" --json >"$tmp/checks"
 same "$(jq -r '[.[] | select(.result == "fail")] | length' "$tmp/checks")" 0 "checks that failed"
 same "$(jq -r '.[] | select(.check == "large object") | .result' "$tmp/checks")" pass "an object in parts"
 
+# The bucket in the name of the host.
+doctor "s3://firn/test?profile=good&endpoint=${ceph_endpoint/127.0.0.1/localhost}&style=host" >/dev/null || fail "style=host"
+
 export AWS_ACCESS_KEY_ID=$ceph_key AWS_SECRET_ACCESS_KEY=$ceph_secret
 refuses 1 'no such bucket' "$firn" archive doctor "s3://nobucket/test?endpoint=$ceph_endpoint"
 AWS_ACCESS_KEY_ID=NOBODY refuses 1 'does not know this access key' "$firn" archive doctor "$url"
@@ -116,6 +119,12 @@ refused 403:AccessDenied 'no permission'
 refused 301:PermanentRedirect 'elsewhere'
 refused 307:TemporaryRedirect 'elsewhere'
 refused 501:NotImplemented 'cannot do it'
+
+say "--- a part is refused: the upload is aborted"
+start_server --refuse-part 2 --log "$tmp/requests"
+fails_check 'large object' 'no permission' "s3://firn/test?endpoint=$server"
+grep -q '^DELETE .*uploadId=1 ' "$tmp/requests" || fail "the upload was left: $(grep uploadId "$tmp/requests")"
+rm "$tmp/requests"
 
 say "--- servers in trouble"
 for trouble in 12 20; do
