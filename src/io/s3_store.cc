@@ -295,7 +295,11 @@ Error S3Store::refusal(const Request& request) const {
     return fail(Errc::timed_out, "{}: no good answer within {} s; the last was: {}", what,
                 std::chrono::duration_cast<std::chrono::seconds>(patience_).count(), last);
   }
-  const Named known = named(call, request.error);
+  Named known = named(call, request.error);
+  // There is always something to list, unless the bucket or the way to it is wrong.
+  if (request.of_bucket && known.errc == Errc::not_found) {
+    known = {"", Errc::invalid, "there is no such bucket, or no store"};
+  }
   std::string detail =
       request.error.code.empty() ? fmt::format("HTTP {}", call.status) : request.error.code;
   const std::string& region =
