@@ -5,7 +5,9 @@
 // Contract, for every implementation:
 //  B1  An object is seen whole or not at all; a put that failed leaves the old one, the new one or
 //      none, never a mixture.
-//  B2  A put that returned is durable, and every get, head and list that begins later sees it.
+//  B2  A put that returned is durable, and every get, head and list that begins later sees it. For
+//      a key that is put or removed again there is an exception, which no client can heal: a try
+//      that was given up may still arrive, after newer ones. So keys are best made once.
 //  B3  A put with `once` makes the object or fails with Errc::exists; of several at the same time
 //      exactly one makes it. After an error that says nothing of the outcome (io, timed_out) the
 //      object may be there: the caller reads it and compares (lost acknowledgement).

@@ -82,13 +82,18 @@ void SimStore::pause(Io& io, RequestKind kind) {
   if (wait > Duration::zero()) io.sleep(wait / 2);
 }
 
-SimStore::Fate SimStore::draw(Io& io, bool has_body) {
+void SimStore::land() {
+  for (const auto& effect : std::exchange(late_, {})) (void)effect();
+}
+
+SimStore::Fate SimStore::draw(Io& io, const Call& call) {
   const SimStoreFaults& faults = settings_.faults;
   if (io.now() < faults.throttled_until || one_in(faults.throttled_one_in)) return Fate::throttled;
   if (one_in(faults.dropped_one_in)) return Fate::dropped;
   if (one_in(faults.lost_one_in)) return Fate::lost;
   if (one_in(faults.stalled_one_in)) return Fate::stalled;
-  return has_body && one_in(faults.torn_one_in) ? Fate::torn : Fate::good;
+  if (call.changes && one_in(faults.late_one_in)) return Fate::late;
+  return call.has_body && one_in(faults.torn_one_in) ? Fate::torn : Fate::good;
 }
 
 Result<void> SimStore::struck(const Call& call) {
@@ -106,6 +111,7 @@ Result<void> SimStore::struck(const Call& call) {
 Result<SimStore::Outcome> SimStore::once(Io& io, Call& call) {
   if (killed_) return dead(call);
   const uint64_t number = ++requests_;
+  if (!late_.empty() && prng_.one_in(16)) land();
   if (before) before({number, call.kind, call.key});
   if (number == kill_at_) {
     killed_ = true;
@@ -116,9 +122,13 @@ Result<SimStore::Outcome> SimStore::once(Io& io, Call& call) {
   pause(io, call.kind);
   // Who was under way when the client died has reached the bucket, or has not.
   if (killed_ && prng_.one_in(2)) return dead(call);
-  const Fate fate = draw(io, call.has_body);
+  const Fate fate = draw(io, call);
   if (fate == Fate::throttled) return Outcome::refused;
   if (fate == Fate::dropped) return Outcome::unknown;
+  if (fate == Fate::late) {
+    late_.push_back(call.effect);
+    return Outcome::unknown;
+  }
   const bool happens = fate != Fate::stalled || prng_.one_in(2);
   // A torn upload is refused by its checksum; a torn download has been paid for.
   if (fate == Fate::torn && call.kind == RequestKind::put) return Outcome::refused;
@@ -182,13 +192,13 @@ Result<void> SimStore::put(Io& io, const std::string& key, Iovec body, const Put
   const auto copy = copy_of(body);
   std::string storage_class = how.storage_class;
   if (storage_class.empty() || settings_.faults.ignores_classes) storage_class = kStandardClass;
-  Call call{RequestKind::put, key, true, {}};
-  call.effect = [&]() -> Result<void> {
+  Call call{RequestKind::put, key, true, {}, true};
+  call.effect = [this, &io, key, copy, storage_class, once = how.once]() -> Result<void> {
     bucket_.ledger.requested(RequestKind::put, storage_class);
     bucket_.ledger.received(copy->size());
     const auto found = bucket_.objects.find(key);
     if (found != bucket_.objects.end()) {
-      if (how.once && !settings_.faults.ignores_once) {
+      if (once && !settings_.faults.ignores_once) {
         return fail(Errc::exists, "object {} in {} is there already", key, settings_.name);
       }
       bury(io, found);
@@ -278,12 +288,14 @@ Result<std::vector<ObjectInfo>> SimStore::list(Io& io, const std::string& prefix
 Result<void> SimStore::remove(Io& io, const std::string& key) {
   CHECK(is_object_key(key), "'{}' is no key of an object", key);
   ++counters_.removes;
-  Call call{RequestKind::remove, key, false, [&]() -> Result<void> {
+  Call call{RequestKind::remove, key, false,
+            [this, &io, key]() -> Result<void> {
               bucket_.ledger.requested(RequestKind::remove, std::string(kStandardClass));
               const auto found = bucket_.objects.find(key);
               if (found != bucket_.objects.end()) bury(io, found);
               return ok;
-            }};
+            },
+            true};
   return ask(io, call);
 }
 

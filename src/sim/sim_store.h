@@ -7,8 +7,8 @@
 //      so that a quiet store works under every Io.
 //  Z2  A request takes effect in one moment, or never; also when its answer is lost.
 //  Z3  Buckets are copied as values, cheaply: a copy in `before` is what a crash there leaves.
-//  Z4  After the kill nothing of this client reaches the bucket, and every call fails with
-//      Errc::cancelled. Other clients go on.
+//  Z4  After the kill every call fails with Errc::cancelled, and nothing of this client reaches the
+//      bucket unless land() is called. Other clients go on.
 #pragma once
 
 #include <cstdint>
@@ -54,7 +54,10 @@ struct SimStoreFaults {
   uint32_t throttled_one_in = 0;  // 503.
   uint32_t torn_one_in = 0;       // A body, of either direction, is cut short.
   uint32_t stalled_one_in = 0;    // No answer until the deadline; with or without effect.
-  Time throttled_until{};         // 503 to all until then.
+  // A put or remove without an answer, whose effect comes during some later request: after its own
+  // second try, or after what others did since. B2 does not hold for a key that is put twice.
+  uint32_t late_one_in = 0;
+  Time throttled_until{};  // 503 to all until then.
   // A store that lies.
   bool ignores_once = false;
   bool ignores_classes = false;
@@ -92,6 +95,8 @@ class SimStore final : public ObjectStore {
   // The client dies in its Nth request from now on, which takes effect or not.
   void kill_at(uint64_t nth, bool after_effect);
   bool killed() const { return killed_; }
+  // What is late arrives now.
+  void land();
 
   const std::string& name() const override { return settings_.name; }
   Result<void> put(Io& io, const std::string& key, Iovec body, const PutHow& how) override;
@@ -104,18 +109,19 @@ class SimStore final : public ObjectStore {
   Result<int64_t> wall_clock_ns(Io& io) override;
 
  private:
-  enum class Fate : uint8_t { good, throttled, dropped, lost, torn, stalled };
+  enum class Fate : uint8_t { good, throttled, dropped, lost, torn, stalled, late };
   enum class Outcome : uint8_t { answered, refused, unknown };
   struct Call {
     RequestKind kind;
     const std::string& key;
     bool has_body;
-    std::function<Result<void>()> effect;
+    std::function<Result<void>()> effect;  // With `changes`, it owns what it needs.
+    bool changes = false;
     bool unknown = false;  // An earlier try may have had its effect.
   };
   Result<void> ask(Io& io, Call& call);
   Result<Outcome> once(Io& io, Call& call);
-  Fate draw(Io& io, bool has_body);
+  Fate draw(Io& io, const Call& call);
   void pause(Io& io, RequestKind kind);
   Result<void> struck(const Call& call);
   Error dead(const Call& call) const;
@@ -137,6 +143,7 @@ class SimStore final : public ObjectStore {
   bool kill_after_ = false;
   bool killed_ = false;
   std::string last_made_;
+  std::vector<std::function<Result<void>()>> late_;
 };
 
 }  // namespace firn::sim

@@ -122,6 +122,25 @@ TEST(RoughStore, lets_exactly_one_writer_make_an_object_and_tells_them) {
   }
 }
 
+TEST(RoughStore, lets_late_puts_arrive_after_newer_ones_but_never_over_what_is_there_once) {
+  bool overtaken = false;
+  for (uint64_t seed = 1; seed <= 40; ++seed) {
+    with_seed(seed, {.late_one_in = 3}, [&overtaken](Io& io, SimStore& store) {
+      for (uint64_t round = 0; round < 10; ++round) {
+        EXPECT_GOOD(put(io, store, "often", body_of(1, round)));
+        const std::string key = fmt::format("once/{}", round);
+        EXPECT_GOOD(put_once(io, store, key, body_of(2, round)));
+        EXPECT_EQ(put_once(io, store, key, body_of(3, round)).error().code, Errc::exists);
+        EXPECT_TRUE(get_whole(io, store, key, 1000).take() == body_of(2, round));
+        overtaken |= get_whole(io, store, "often", 1000).take() != body_of(1, round);
+      }
+      store.land();
+      EXPECT_TRUE(get_whole(io, store, "once/0", 1000).take() == body_of(2, 0));
+    });
+  }
+  EXPECT_TRUE(overtaken);
+}
+
 TEST(RoughStore, says_of_a_lost_acknowledgement_that_it_does_not_know) {
   with_seed(1, {.lost_one_in = 1}, [](Io& io, SimStore& store) {
     store.before = [&store](const sim::SimRequest& request) {

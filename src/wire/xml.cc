@@ -95,6 +95,7 @@ class XmlParser {
     }
     if (length == 0 || length > 128) return wrong("has a name of no length, or too long");
     std::string_view found = rest_.substr(0, length);
+    if (found.back() == ':') return wrong("has a name that is a prefix only");
     rest_.remove_prefix(length);
     const size_t colon = found.rfind(':');
     return colon == std::string_view::npos ? found : found.substr(colon + 1);
