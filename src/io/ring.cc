@@ -14,6 +14,8 @@
 namespace firn {
 namespace {
 
+constexpr unsigned kLooksAfterVain = 32;
+
 bool look(const Pollers& pollers) {
   bool found = false;
   for (Poller* each = pollers.front(); each != nullptr; each = Pollers::after(each)) {
@@ -124,10 +126,14 @@ bool Ring::spin(Time begun, const Pollers& pollers) {
     const int done = ::io_uring_submit_and_get_events(&ring_);
     if (done < 0) return false;
   }
+  // The kernel's flag says that there is work for us; now and then it stays when the work is done.
+  // So it is no reason to do nothing but ask, and one call in vain is enough for a while.
+  unsigned ask_again = 0;
   for (unsigned looks = 0; ::io_uring_cq_ready(&ring_) == 0; ++looks) {
-    if (must_enter()) {
+    if (looks >= ask_again && must_enter()) {
       ++enters_;
       if (::io_uring_get_events(&ring_) < 0) return false;
+      ask_again = looks + kLooksAfterVain;
       continue;
     }
     if (look(pollers)) return true;

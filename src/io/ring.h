@@ -66,6 +66,7 @@ class Ring {
   uint64_t completions() const { return completions_; }
 
  private:
+  friend class RingTest;
   Ring() = default;
   Result<void> set_up(const Settings& settings);
   void set_up_slots(uint32_t wanted);
