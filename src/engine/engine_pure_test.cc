@@ -211,12 +211,13 @@ TEST(Metrics, M1_everything_is_valid_text) {
   expect_valid(out);
   EXPECT_NE(out.find("firn_disk_bytes{disk=\"a\"} 4096\n"), std::string::npos);
   EXPECT_NE(out.find("firn_pool_capacity_bytes 68719476736\n"), std::string::npos);
-  for (const char* line : {"firn_jobs{kind=\"drop\",state=\"waiting\"} 2\n",
-                           "firn_job_steps_done{kind=\"consolidate\",state=\"running\"} 2\n",
-                           "firn_job_steps_planned{kind=\"drop\",state=\"waiting\"} 6\n",
-                           "firn_jobs_ended_total{how=\"consolidated\"} 5\n",
-                           "firn_job_work_seconds_total{kind=\"layer\"} 1.5\n", "firn_disk_layers{disk=\"a\"} 1\n",
-                           "firn_pool_data_read_bytes_total{by=\"consolidate\"} 0\n"}) {
+  for (const char* line :
+       {"firn_jobs{kind=\"drop\",state=\"waiting\"} 2\n",
+        "firn_job_steps_done{kind=\"consolidate\",state=\"running\"} 2\n",
+        "firn_job_steps_planned{kind=\"drop\",state=\"waiting\"} 6\n",
+        "firn_jobs_ended_total{how=\"consolidated\"} 5\n",
+        "firn_job_work_seconds_total{kind=\"layer\"} 1.5\n", "firn_disk_layers{disk=\"a\"} 1\n",
+        "firn_pool_data_read_bytes_total{by=\"consolidate\"} 0\n"}) {
     EXPECT_NE(out.find(line), std::string::npos) << line;
   }
   EXPECT_NE(out.find("directory=\"/a \\\"b\\\"\\\\c\\nd\""), std::string::npos) << "M2";
