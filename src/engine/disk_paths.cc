@@ -19,6 +19,7 @@ class DiskPath final : public BlockDevice {
 
   void apply(Io& io, const Settings& settings, bool lifted);
   DiskPaths::Parts parts() const { return {limits_.get(), coalesce_.get()}; }
+  std::shared_ptr<const serve::CompletionRules> completion() const { return completion_; }
 
   Geometry geometry() const override { return top_->geometry(); }
   Result<void> read(Io& io, Range range, Iovec into) override {
@@ -41,6 +42,7 @@ class DiskPath final : public BlockDevice {
   BlockDevice* top_;
   std::unique_ptr<disk::CoalescedDevice> coalesce_;
   std::unique_ptr<disk::LimitedDevice> limits_;
+  std::shared_ptr<serve::CompletionRules> completion_ = std::make_shared<serve::CompletionRules>();
 };
 
 namespace {
@@ -68,8 +70,26 @@ std::optional<disk::LimitedDevice::Limits> limits_of(const Settings& settings) {
                                      .bytes = bucket(bandwidth, burst_ms)};
 }
 
+serve::CompletionRules completion_of(const Settings& settings) {
+  using policy::CompletionPace;
+  constexpr std::string_view kFloor = "-floor";
+  std::string pace = text_setting(settings, "pace");
+  const bool floor = pace.ends_with(kFloor);
+  if (floor) pace.resize(pace.size() - kFloor.size());
+  serve::CompletionRules rules;
+  rules.gathers = text_setting(settings, "completion") == "adaptive";
+  rules.pace = CompletionPace::preset(pace).value_or(CompletionPace::Limits());
+  if (floor) rules.pace.mode = CompletionPace::Mode::floor;
+  return rules;
+}
+
 void DiskPath::apply(Io& io, const Settings& settings, bool lifted) {
   using Coalesced = disk::CoalescedDevice;
+  const uint64_t version = completion_->version;
+  *completion_ = completion_of(settings);
+  completion_->version = version + 1;
+  // Who ends the daemon waits for nobody's pace.
+  if (lifted) completion_->pace = policy::CompletionPace::Limits();
   top_ = &disk_;
   const bool coalesces = text_setting(settings, "coalesce") == "auto";
   if (coalesces && coalesce_ == nullptr) {
@@ -104,6 +124,13 @@ Result<std::shared_ptr<BlockDevice>> DiskPaths::attach(Io& io, std::string_view 
   DiskPath* const device = path.get();
   const auto held = std::make_shared<Held>(Held{std::move(disk), std::move(path)});
   return std::shared_ptr<BlockDevice>(held, device);
+}
+
+std::shared_ptr<const serve::CompletionRules> DiskPaths::completion(std::string_view name) const {
+  const Result<disk::DiskInfo> info = disks_.info(name);
+  const auto found = info ? paths_.find(info->uuid) : paths_.end();
+  const auto path = found == paths_.end() ? nullptr : found->second.lock();
+  return path == nullptr ? nullptr : path->completion();
 }
 
 void DiskPaths::apply(Io& io, std::string_view name) {

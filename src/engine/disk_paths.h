@@ -22,6 +22,7 @@
 #include "disk/disks.h"
 #include "disk/limits.h"
 #include "engine/settings.h"
+#include "serve/completion.h"
 
 namespace firn::engine {
 
@@ -33,6 +34,8 @@ class DiskPaths {
 
   // `disk` as disk::Disks::attach() understands it; a snapshot comes as it is.
   Result<std::shared_ptr<BlockDevice>> attach(Io& io, std::string_view disk);
+  // How its users hear of what has ended; null for a snapshot.
+  std::shared_ptr<const serve::CompletionRules> completion(std::string_view disk) const;
   // The settings of `disk` have changed.
   void apply(Io& io, std::string_view disk);
   void lift(Io& io);
@@ -51,6 +54,8 @@ class DiskPaths {
   bool lifted_ = false;
 };
 
+// What the settings completion and pace mean.
+serve::CompletionRules completion_of(const Settings& settings);
 // What the settings iops, bandwidth and burst mean; nothing where there is no limit.
 std::optional<disk::LimitedDevice::Limits> limits_of(const Settings& settings);
 

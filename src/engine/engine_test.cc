@@ -86,7 +86,8 @@ TEST_F(EngineTest, E1_every_verb_on_a_pool) {
     EXPECT_TRUE(has(ask(*engine, {.verb = ControlVerb::disk_set,
                                   .name = "b",
                                   .settings = {{"description", "x"}, {"serve", ""}}}),
-                    R"("description":"x","iops":"0","keep":"0","read-only":"off","serve":"on")"));
+                    R"("description":"x","iops":"0","keep":"0","pace":"none",)"
+                    R"("read-only":"off","serve":"on")"));
     EXPECT_TRUE(has(ask(*engine, {.verb = ControlVerb::pool_check}), R"("clean":true)"));
     EXPECT_TRUE(has(ask(*engine, {.verb = ControlVerb::pool_grow, .bytes = 512 * kMiB}),
                     R"("capacity_bytes":536870912)"));

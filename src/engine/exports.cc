@@ -46,12 +46,13 @@ class ChangesContext final : public serve::MetaContext {
 };
 
 // `name`: the disk or one of its snapshots, `info` the disk's.
-Result<serve::Export> attach(Io& io, disk::Disks& disks, DiskPaths* paths,
-                             std::string_view name, const disk::DiskInfo& info) {
+Result<serve::Export> attach(Io& io, disk::Disks& disks, DiskPaths* paths, std::string_view name,
+                             const disk::DiskInfo& info) {
   serve::Export made;
   made.name = name;
   made.description = text_setting(info.settings, "description");
   made.device = TRY(paths != nullptr ? paths->attach(io, name) : disks.attach(io, name));
+  if (paths != nullptr) made.completion = paths->completion(name);
   made.read_only = flag_setting(info.settings, "read-only") || made.device->geometry().read_only;
   for (const auto& view : TRY(disks.tracking().views(io, name))) {
     made.contexts.push_back(std::make_shared<ChangesContext>(view));

@@ -404,6 +404,10 @@ void add_nbd(MetricsText& text, Servers servers) {
               &Server::receives);
   each_server(text, servers, "firn_nbd_sends_total", counter, "Send operations.", &Server::sends);
   each_server(text, servers, "firn_nbd_replies_total", counter, "Replies sent.", &Server::replies);
+  each_server(text, servers, "firn_nbd_replies_held_total", counter,
+              "Replies that waited so that more go with one send.", &Server::replies_held);
+  each_server(text, servers, "firn_nbd_sends_late_total", counter,
+              "Sends because a reply had waited as long as any may.", &Server::sends_late);
   each_command(text, servers, "firn_nbd_requests_total", "Requests by command.", &Export::requests);
   each_command(text, servers, "firn_nbd_errors_total", "Requests answered with an error.",
                &Export::errors);
@@ -473,6 +477,17 @@ void add_vhost(MetricsText& text, const serve::VhostServer& server) {
             &Counters::calls);
   each_disk(text, disks, "firn_vhost_calls_spared_total", counter,
             "Batches of answers for which the guest wanted no signal.", &Counters::calls_spared);
+  each_disk(text, disks, "firn_vhost_calls_held_total", counter,
+            "Batches of answers whose signal waited for more of them.", &Counters::calls_held);
+  each_disk(text, disks, "firn_vhost_calls_late_total", counter,
+            "Signals given because one had waited as long as any may.", &Counters::calls_late);
+  each_disk(text, disks, "firn_pace_held", gauge,
+            "Requests of guests that have ended and are held back.", &Counters::paced);
+  text.family("firn_pace_released_total", counter, "Why what was held back was let go.");
+  for (const auto& [disk, counters] : disks) {
+    text.sample({{"disk", disk}, {"cause", "safepoint"}}, counters.paced_by_safepoint);
+    text.sample({{"disk", disk}, {"cause", "maturity"}}, counters.paced_by_maturity);
+  }
   each_disk(text, disks, "firn_vhost_resubmitted_total", counter,
             "Requests in flight taken over from a server that died.", &Counters::resubmitted);
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // DriverRing: the driver's side of a ring, split or packed, over memory that this process has made:
-// for tests and load generators, which have no guest.
+// for who has no guest: libfirn, and tests.
 //
 // Contract:
 //  - Memory begins at guest address kGuestBase; all of the ring lies in the part it is given.
 //  - Indirect tables have kTableParts descriptors at most.
-// Believes its device: who tests a device's faults looks for himself.
+//  - A device that gives back what it does not have makes broken() true, and nothing more is taken.
 #pragma once
 
 #include <array>
@@ -16,12 +16,11 @@
 #include <utility>
 #include <vector>
 
-#include "base/check.h"
 #include "base/shared.h"
 #include "base/units.h"
 #include "wire/virtio.h"
 
-namespace firn::serve {
+namespace firn {
 
 class DriverRing {
  public:
@@ -56,11 +55,18 @@ class DriverRing {
   // Makes visible what was added; whether the device wants a kick.
   virtual bool publish() = 0;
   virtual std::optional<Done> take() = 0;
+  // Whether take() has something. One load.
+  virtual bool has_done() const = 0;
   // Asks to be signalled; true when something is there already.
   virtual bool arm() = 0;
   virtual void disarm() = 0;
 
   const Shape& shape() const { return shape_; }
+  bool broken() const { return broken_; }
+  // Of the used ring, when split: where a device that knows nothing else would go on.
+  uint16_t used_index() const {
+    return load_acquire<uint16_t>(used_here() + wire::virtio::kRingIndex);
+  }
   // What SET_VRING_ADDR wants.
   uint64_t descriptors() const { return kUserBase + descriptors_; }
   uint64_t available() const { return kUserBase + available_; }
@@ -89,6 +95,7 @@ class DriverRing {
   Shape shape_;
   std::byte* memory_;
   uint64_t descriptors_, available_, used_, tables_;
+  bool broken_ = false;
 };
 
 class SplitDriver final : public DriverRing {
@@ -136,14 +143,16 @@ class SplitDriver final : public DriverRing {
     return wire::virtio::passed(load_relaxed<uint16_t>(used_here() + at), published_, before);
   }
 
+  bool has_done() const override { return used_index() != taken_; }
   std::optional<Done> take() override {
     if (load_acquire<uint16_t>(used_here() + wire::virtio::kRingIndex) == taken_) return {};
     const size_t at =
         wire::virtio::kRingEntries + wire::virtio::kUsedBytes * (taken_ & (shape_.size - 1));
     const auto head = load_relaxed<uint32_t>(used_here() + at);
     const auto written = load_relaxed<uint32_t>(used_here() + at + 4);
+    broken_ = broken_ || head >= shape_.size || tokens_[head].places == 0;
+    if (broken_) return {};
     ++taken_;
-    CHECK(head < shape_.size && tokens_[head].places > 0, "the device gave back {}", head);
     auto last = static_cast<uint16_t>(head);
     for (uint16_t i = 1; i < tokens_[head].places; ++i) last = next_[last];
     next_[last] = free_;
@@ -237,12 +246,14 @@ class PackedDriver final : public DriverRing {
     return wire::virtio::passed(event, next_, static_cast<uint16_t>(next_ - moved));
   }
 
+  bool has_done() const override { return is_used(); }
   std::optional<Done> take() override {
     if (!is_used()) return {};
     const std::byte* const at = slot(taken_);
     const auto id = load_relaxed<uint16_t>(at + 12);
     const auto written = load_relaxed<uint32_t>(at + 8);
-    CHECK(id < shape_.size && tokens_[id].places > 0, "the device gave back {}", id);
+    broken_ = broken_ || id >= shape_.size || tokens_[id].places == 0;
+    if (broken_) return {};
     const Token token = tokens_[id];
     tokens_[id].places = 0;
     free_ids_.push_back(id);
@@ -330,4 +341,4 @@ inline std::unique_ptr<DriverRing> DriverRing::make(const Shape& shape, std::byt
   return std::make_unique<SplitDriver>(shape, memory, offset);
 }
 
-}  // namespace firn::serve
+}  // namespace firn

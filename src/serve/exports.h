@@ -19,6 +19,7 @@
 #include "base/result.h"
 #include "disk/device.h"
 #include "io/io.h"
+#include "serve/completion.h"
 
 namespace firn::serve {
 
@@ -57,6 +58,7 @@ struct Export {
   std::string description;
   std::shared_ptr<BlockDevice> device;
   bool read_only = false;
+  std::shared_ptr<const CompletionRules> completion;  // Null: everybody hears at once.
   // Beside the two above, which every export has.
   std::vector<std::shared_ptr<MetaContext>> contexts;
 };

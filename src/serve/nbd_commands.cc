@@ -226,7 +226,7 @@ void NbdTransmission::read_in_one_stream(Slot& slot) {
                     fmt::format("a read of {} failed after its header was sent: {}",
                                 printable(agreed_.exported.name), text_of(result.error())));
   }
-  release(slot);
+  abandon(slot);
 }
 
 // --- large writes

@@ -33,6 +33,8 @@ struct NbdServerCounters {
   uint64_t receives = 0;         // Together with sends: how well batches form.
   uint64_t sends = 0;
   uint64_t replies = 0;
+  uint64_t replies_held = 0;  // Held back so that more go with one send ...
+  uint64_t sends_late = 0;    // ... and sends because their time had come.
 };
 
 }  // namespace firn::serve

@@ -3,12 +3,69 @@
 
 namespace firn::serve {
 
-void NbdReplies::push(Reply& reply) {
+void NbdReplies::look_at_rules() {
+  if (rules_ == nullptr || rules_->version == version_) return;
+  version_ = rules_->version;
+  if (rules_->gathers == gather_.has_value()) return;
+  if (rules_->gathers) {
+    gather_.emplace(Gather::Limits{.queue_size = requests_}, io_.now());
+    gather_->restart(io_.now(), expected_);
+  } else {
+    gather_.reset();
+    io_.wake(work_);
+  }
+}
+
+void NbdReplies::expect() {
+  look_at_rules();
+  ++expected_;
+  if (gather_ && gather_->submit(io_.now()) == Gather::Verdict::deliver) io_.wake(work_);
+}
+
+void NbdReplies::forget() {
+  if (gather_ && gather_->complete(io_.now(), {.urgent = true}) == Gather::Verdict::deliver) {
+    io_.wake(work_);
+  }
+  --expected_;
+}
+
+bool NbdReplies::is_held(bool urgent) {
+  if (!gather_) return false;
+  if (gather_->complete(io_.now(), {.urgent = urgent}) == Gather::Verdict::deliver) return false;
+  ++counters_.replies_held;
+  if (!timed_) keep_time();
+  return true;
+}
+
+void NbdReplies::push(Reply& reply, bool urgent) {
   reply.next = nullptr;
   (first_ == nullptr ? first_ : last_->next) = &reply;
   last_ = &reply;
+  if (reply.last) {
+    look_at_rules();
+    const bool held = is_held(urgent);
+    --expected_;
+    if (held) return;
+  }
   // The sender runs after everybody who is runnable now: what they push goes with this one.
   if (!work_.empty()) io_.wake(work_);
+}
+
+// A fiber that is there only while something is held.
+void NbdReplies::keep_time() {
+  timed_ = true;
+  io_.spawn(timer_, [this] {
+    while (const auto due = gather_ && !finishing_ ? gather_->deadline() : std::nullopt) {
+      const Time now = io_.now();
+      if (now < *due) {
+        io_.sleep(*due - now);
+      } else if (gather_->tick(now) == Gather::Verdict::deliver) {
+        ++counters_.sends_late;
+        io_.wake(work_);
+      }
+    }
+    timed_ = false;
+  });
 }
 
 void NbdReplies::run() {
@@ -16,7 +73,10 @@ void NbdReplies::run() {
     if (first_ == nullptr) {
       owner_.all_sent();
       if (first_ != nullptr) continue;
-      if (finishing_) return;
+      if (finishing_) {
+        timer_.wait();
+        return;
+      }
       io_.park(work_);
       continue;
     }

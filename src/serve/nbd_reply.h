@@ -7,14 +7,18 @@
 //      it was pushed; those that become ready in one turn, or during a send, go down as one
 //      vectored send.
 //  R2  Whoever holds turn() sends by itself; no queued reply comes between its sends.
+//      With the disk's rules (serve/completion.h) the last replies of requests may wait for more of
+//      them, as long as the policy says.
 //  R3  Every pushed reply is handed back exactly once, after it was sent or after sending became
 //      impossible. Memory is the owner's and the payload's; the queue allocates nothing.
 #pragma once
 
 #include <array>
 #include <cstddef>
+#include <optional>
 
 #include "io/mutex.h"
+#include "serve/completion.h"
 #include "serve/nbd_counters.h"
 #include "serve/payload.h"
 #include "serve/stream.h"
@@ -43,10 +47,23 @@ class NbdReplies {
     virtual void all_sent() = 0;
   };
 
-  NbdReplies(Io& io, Stream& stream, Owner& owner, NbdServerCounters& counters)
-      : io_(io), stream_(stream), owner_(owner), counters_(counters) {}
+  // `rules` may be null; they stay while this does. `requests`: the most that are in flight.
+  NbdReplies(Io& io, Stream& stream, Owner& owner, NbdServerCounters& counters,
+             const CompletionRules* rules = nullptr, uint32_t requests = 128)
+      : io_(io),
+        stream_(stream),
+        owner_(owner),
+        counters_(counters),
+        rules_(rules),
+        requests_(requests),
+        timer_(io) {}
 
-  void push(Reply& reply);
+  // A request was accepted: one last reply will be pushed for it.
+  void expect();
+  // There will be none.
+  void forget();
+  // `urgent`: the client waits for just this one.
+  void push(Reply& reply, bool urgent = false);
   // The body of the sending fiber; returns after finish(), when everything is sent.
   void run();
   void finish();
@@ -61,7 +78,11 @@ class NbdReplies {
  private:
   static constexpr size_t kSlices = 128;
   static constexpr size_t kBatchBytes = 4 << 20;
+  using Gather = policy::CompletionCoalesce;
   Reply* send_batch();
+  void look_at_rules();
+  bool is_held(bool urgent);
+  void keep_time();
 
   Io& io_;
   Stream& stream_;
@@ -74,6 +95,13 @@ class NbdReplies {
   Mutex turn_;
   bool finishing_ = false;
   bool broken_ = false;
+  const CompletionRules* rules_;
+  uint32_t requests_;
+  uint32_t expected_ = 0;
+  uint64_t version_ = 0;
+  std::optional<Gather> gather_;
+  bool timed_ = false;  // The fiber of keep_time() is there.
+  Group timer_;         // Last: its fiber uses everything above.
 };
 
 }  // namespace firn::serve

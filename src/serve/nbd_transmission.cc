@@ -35,7 +35,8 @@ NbdTransmission::NbdTransmission(NbdWorld& world, Io& io, Stream& stream, Inbox&
       device_(*agreed_.exported.device),
       counters_(world.counters_of(agreed_.exported.name)),
       budget_(io, world.limits.payload_bytes),
-      replies_(io, stream, *this, world.counters),
+      replies_(io, stream, *this, world.counters, agreed_.exported.completion.get(),
+               world.limits.requests),
       slots_(std::make_unique<Slot[]>(world.limits.requests)),
       group_(io) {
   CHECK(inbox.capacity() >= kSmallBytes + wire::nbd::kExtendedRequestBytes);
@@ -134,7 +135,7 @@ bool NbdTransmission::take_small_write(Slot& slot) {
   const Result<bool> there = inbox_.gather(io_, stream_, length);
   if (!there || !*there) {
     drop("it left in the middle of a write");
-    release(slot);
+    abandon(slot);
     return false;
   }
   slot.data = Payload(budget_, length);
@@ -179,7 +180,7 @@ bool NbdTransmission::take_filter(Slot& slot) {
   const Bytes payload = Bytes(room).first(static_cast<size_t>(length));
   if (!receive_exactly(payload)) {
     drop("it left in the middle of a block status");
-    release(slot);
+    abandon(slot);
     return false;
   }
   const auto filter = wire::nbd::decode_status_filter(payload);
@@ -266,7 +267,13 @@ NbdTransmission::Slot& NbdTransmission::take_slot() {
   slot.last = true;
   slot.result = ok;
   slot.filter.clear();
+  replies_.expect();
   return slot;
+}
+
+void NbdTransmission::abandon(Slot& slot) {
+  replies_.forget();
+  release(slot);
 }
 
 void NbdTransmission::release(Slot& slot) {
@@ -340,7 +347,9 @@ void NbdTransmission::succeed(Slot& slot) {
   } else {
     head(slot, slot, Chunk::none, true, 0);
   }
-  replies_.push(slot);
+  const bool urgent =
+      slot.request.command == Command::flush || (slot.request.flags & wire::nbd::kFlagFua) != 0;
+  replies_.push(slot, urgent);
 }
 
 void NbdTransmission::refuse(Slot& slot, const Failure& failure) {
@@ -353,7 +362,7 @@ void NbdTransmission::refuse(Slot& slot, const Failure& failure) {
     reply.cookie = slot.request.cookie;
     slot.head_bytes = 0;
     append_head(slot, reply);
-    replies_.push(slot);
+    replies_.push(slot, true);
     return;
   }
   const size_t length = std::min(failure.text.size(), kTextBytes - sizeof(be64));
@@ -370,7 +379,7 @@ void NbdTransmission::refuse(Slot& slot, const Failure& failure) {
   head(slot, slot, failure.at ? Chunk::error_offset : Chunk::error, true, sizeof(text) + body);
   append_head(slot, text);
   slot.body = View(slot.text).first(body);
-  replies_.push(slot);
+  replies_.push(slot, true);
 }
 
 // The client learns the kind; the sentence, which may name what is none of its business, goes to

@@ -118,6 +118,8 @@ class NbdTransmission final : private NbdReplies::Owner {
   void data_chunk(Reply& reply, const Slot& slot, uint64_t at, Payload data, bool last);
   void sent(Reply& reply) override;
   void all_sent() override;
+  // Nothing will be answered.
+  void abandon(Slot& slot);
   void release(Slot& slot);
 
   NbdWorld& world_;

@@ -34,6 +34,7 @@ class PackedQueue final : public Virtqueue {
   void give_back(const Chain& chain, uint32_t written) override;
   void publish() override;
   bool wants_signal() override;
+  bool is_listening() const override;
   bool has_more() override { return !left_.empty() || is_offered(); }
   bool arm() override;
   void disarm() override;
@@ -231,6 +232,15 @@ bool PackedQueue::wants_signal() {
   const auto event =
       static_cast<uint16_t>(wanted.wrap == used_.wrap ? wanted.index : wanted.index - size_);
   return virtio::passed(event, used_.index, static_cast<uint16_t>(used_.index - moved));
+}
+
+bool PackedQueue::is_listening() const {
+  const auto how =
+      static_cast<virtio::EventFlags>(load_acquire<uint16_t>(driver_event_ + virtio::kEventFlags));
+  if (how != virtio::EventFlags::at_index || !shape_.event_index) {
+    return how != virtio::EventFlags::disable;
+  }
+  return place_of(load_relaxed<uint16_t>(driver_event_ + virtio::kEventOffset)) == used_;
 }
 
 bool PackedQueue::arm() {

@@ -28,6 +28,7 @@ class SplitQueue final : public Virtqueue {
   void give_back(const Chain& chain, uint32_t written) override;
   void publish() override;
   bool wants_signal() override;
+  bool is_listening() const override;
   bool has_more() override;
   bool arm() override;
   void disarm() override;
@@ -161,6 +162,13 @@ bool SplitQueue::wants_signal() {
   if (!std::exchange(signalled_, true)) return true;
   const uint16_t event = load_relaxed<uint16_t>(available_ + virtio::used_event_at(size_));
   return virtio::passed(event, published_, before);
+}
+
+bool SplitQueue::is_listening() const {
+  if (!shape_.event_index) {
+    return (load_relaxed<uint16_t>(available_ + virtio::kRingFlags) & virtio::kNoInterrupt) == 0;
+  }
+  return load_relaxed<uint16_t>(available_ + virtio::used_event_at(size_)) == published_;
 }
 
 bool SplitQueue::has_more() { return !left_.empty() || offered() != next_; }

@@ -79,6 +79,13 @@ VhostOp op_of(BlkType type) {
   return VhostOp::unknown;
 }
 
+policy::CompletionPace::Op pace_of(VhostOp op) {
+  using enum policy::CompletionPace::Op;
+  if (op == VhostOp::write || op == VhostOp::zero) return write;
+  if (op == VhostOp::flush) return flush;
+  return op == VhostOp::discard ? discard : read;
+}
+
 constexpr std::array<std::string_view, kVhostOps> kOpNames{
     "read", "write", "flush", "get-id", "discard", "write-zeroes", "unknown"};
 
@@ -149,7 +156,7 @@ bool VhostBlk::write_through() const {
 
 // --- requests
 
-uint32_t VhostBlk::serve(Io& io, Chain& chain) {
+Served VhostBlk::serve(Io& io, Chain& chain) {
   const uint64_t room = total_of(chain.writable);
   std::byte* const place = take_last(chain.writable);
   VhostOp op = VhostOp::unknown;
@@ -160,9 +167,13 @@ uint32_t VhostBlk::serve(Io& io, Chain& chain) {
   }
   ++counters_.requests[static_cast<size_t>(op)];
   if (status != Status::good) ++counters_.errors[static_cast<size_t>(op)];
-  if (place == nullptr) return 0;
+  if (place == nullptr) return {.urgent = true};
   store_relaxed<uint8_t>(place, static_cast<uint8_t>(status));
-  return static_cast<uint32_t>(std::min<uint64_t>(room, UINT32_MAX));
+  return {.written = static_cast<uint32_t>(std::min<uint64_t>(room, UINT32_MAX)),
+          .op = pace_of(op),
+          .bytes = op == VhostOp::read ? room : total_of(chain.readable),
+          .urgent = status != Status::good || (op != VhostOp::read && op != VhostOp::write) ||
+                    (op == VhostOp::write && write_through())};
 }
 
 VhostBlk::Status VhostBlk::execute(Io& io, const Header& header, Chain& chain, VhostOp& op) {

@@ -40,7 +40,8 @@ class VhostBlk final : public VhostDevice {
   uint64_t config_mark() const override { return device_.geometry().bytes; }
   uint64_t keepsake() const override { return write_back_ ? 0 : 1; }
   void recall(const uint64_t* keepsake) override;
-  uint32_t serve(Io& io, Chain& chain) override;
+  const CompletionRules* completion() const override { return exported_.completion.get(); }
+  Served serve(Io& io, Chain& chain) override;
 
  private:
   using Status = wire::virtio::BlkStatus;

@@ -25,6 +25,11 @@ struct VhostCounters {
   uint64_t polls = 0;                // ... and batches that were found without.
   uint64_t calls = 0;                // Signals given to the guest ...
   uint64_t calls_spared = 0;         // ... and batches for which it wanted none.
+  uint64_t calls_held = 0;           // Batches whose signal was held back for more of them ...
+  uint64_t calls_late = 0;           // ... and signals given because their time had come.
+  uint64_t paced = 0;                // Requests that have ended and are held, now.
+  uint64_t paced_by_safepoint = 0;   // Let go because the guest could take them ...
+  uint64_t paced_by_maturity = 0;    // ... and because their time had come.
   uint64_t resubmitted = 0;          // Requests taken over from a predecessor.
 };
 

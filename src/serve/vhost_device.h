@@ -7,9 +7,18 @@
 #include "base/bytes.h"
 #include "base/result.h"
 #include "io/io.h"
+#include "serve/completion.h"
 #include "serve/virtqueue.h"
 
 namespace firn::serve {
+
+// What became of a request.
+struct Served {
+  uint32_t written = 0;  // How many bytes of the writable part it has filled.
+  policy::CompletionPace::Op op = policy::CompletionPace::Op::read;
+  uint64_t bytes = 0;
+  bool urgent = false;  // Somebody waits for just this one: a flush, an error.
+};
 
 class VhostDevice {
  public:
@@ -31,8 +40,11 @@ class VhostDevice {
   virtual uint64_t keepsake() const = 0;
   virtual void recall(const uint64_t* keepsake) = 0;
 
-  // One request, in a fiber of its own. How many bytes of the writable part it has filled.
-  virtual uint32_t serve(Io& io, Chain& chain) = 0;
+  // How the guest hears of what has ended; null: at once. Stays while the device does.
+  virtual const CompletionRules* completion() const { return nullptr; }
+
+  // One request. May wait.
+  virtual Served serve(Io& io, Chain& chain) = 0;
 
  protected:
   VhostDevice() = default;

@@ -13,6 +13,7 @@
 //  I2  While ring_ exists and the shard may sleep, the queue is armed or watched.
 #include "serve/vhost_queue.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -52,6 +53,8 @@ Result<void> VhostQueue::start() {
   CHECK(!is_running() && has_kick());
   ring_ = TRY(Virtqueue::make(memory_, shape));
   counters_.resubmitted += ring_->recovered();
+  completions_ =
+      std::make_unique<VhostCompletions>(io_, device_.completion(), counters_, shape.size);
   slots_ = std::make_unique<Request[]>(shape.size);
   free_ = nullptr;
   for (uint32_t i = shape.size; i-- > 0;) {
@@ -59,7 +62,7 @@ Result<void> VhostQueue::start() {
     free_ = &slots_[i];
   }
   paused_ = broken_ = stopping_ = armed_ = false;
-  serving_ = followed_ = unsignalled_ = false;
+  serving_ = followed_ = timed_ = false;
   publishing_ = true;
   idle_sleeps_ = 0;
   ring_->disarm();
@@ -74,6 +77,10 @@ Result<void> VhostQueue::start() {
 
 void VhostQueue::pause() {
   paused_ = true;
+  for (auto held = completions_->drain(); !held.empty(); held = completions_->drain()) {
+    let_go(held);
+  }
+  wake_up();
   while (in_flight_ > 0) io_.park(drained_);
 }
 
@@ -85,6 +92,7 @@ void VhostQueue::resume() {
   }
   paused_ = false;
   armed_ = false;
+  completions_->resume();
   if (broken_) return;
   ring_->disarm();
   set_watched(true);
@@ -103,6 +111,7 @@ void VhostQueue::stop(Stop how) {
   set_watched(false);
   shape.base = ring_->base();
   if (how == Stop::told) ring_->end_log();
+  completions_.reset();
   ring_.reset();
   slots_.reset();
   kick_.reset();
@@ -150,10 +159,18 @@ void VhostQueue::listen() {
 }
 
 void VhostQueue::serve(Request& request) {
-  request.written = device_.serve(io_, request.chain);
+  request.served = device_.serve(io_, request.chain);
+  if (completions_->ended(request, request.served)) push_done(request);
+}
+
+void VhostQueue::push_done(Request& request) {
   request.next = nullptr;
   (done_ == nullptr ? done_ : done_last_->next) = &request;
   done_last_ = &request;
+}
+
+void VhostQueue::let_go(std::span<policy::PacedCompletion* const> held) {
+  for (policy::PacedCompletion* each : held) push_done(static_cast<Request&>(*each));
 }
 
 void VhostQueue::wake_up() {
@@ -178,36 +195,58 @@ VhostQueue::Request* VhostQueue::take() {
   free_ = request.next;
   ++in_flight_;
   ++counters_.in_flight;
+  completions_->taken(request);
   return &request;
 }
 
 void VhostQueue::publish() {
   if (done_ == nullptr) return;
+  uint32_t count = 0;
+  bool urgent = false;
   while (done_ != nullptr) {
     Request& request = *done_;
     done_ = request.next;
-    if (publishing_) ring_->give_back(request.chain, request.written);
+    if (publishing_) ring_->give_back(request.chain, request.served.written);
+    urgent |= request.served.urgent;
     request.next = free_;
     free_ = &request;
-    --in_flight_;
-    --counters_.in_flight;
+    ++count;
   }
+  in_flight_ -= count;
+  counters_.in_flight -= count;
   if (publishing_) ring_->publish();
-  unsignalled_ = publishing_;
+  completions_->published(count, urgent);
 }
 
 void VhostQueue::settle() {
+  if (completions_->held() > 0) let_go(completions_->due(ring_->is_listening()));
   publish();
-  if (std::exchange(unsignalled_, false)) {
-    if (!ring_->wants_signal() || call_ == nullptr) {
-      ++counters_.calls_spared;
-    } else {
+  if (completions_->may_signal() && publishing_) {
+    if (ring_->wants_signal() && call_ != nullptr) {
       ++counters_.calls;
       io_.signal(*call_);
+    } else {
+      ++counters_.calls_spared;
+      completions_->not_signalled();
     }
   }
+  if (!timed_ && completions_->deadline()) keep_time();
   if (in_flight_ == 0 && !drained_.empty()) io_.wake(drained_);
   if (memory_.broken()) owner_.memory_lost();
+}
+
+// A fiber that is there only while something is held.
+void VhostQueue::keep_time() {
+  timed_ = true;
+  io_.spawn(*running_, [this] {
+    while (const std::optional<Time> due = stopping_ ? std::nullopt : completions_->deadline()) {
+      const Time now = io_.now();
+      if (now < *due) io_.sleep(std::min(*due - now, kPaceLook));
+      wake_up();
+      io_.yield();  // The leader settles before the end of this turn.
+    }
+    timed_ = false;
+  });
 }
 
 void VhostQueue::break_ring(std::string_view why) {
@@ -227,7 +266,12 @@ void VhostQueue::set_watched(bool watched) {
 }
 
 bool VhostQueue::look() {
-  if (!may_take() || wakeup_.empty() || !ring_->has_more()) return false;
+  if (!may_take() || wakeup_.empty()) return false;
+  if (completions_->waits_for_guest() && ring_->is_listening()) {
+    io_.wake(wakeup_);
+    return true;
+  }
+  if (!ring_->has_more()) return false;
   ++counters_.polls;
   io_.wake(wakeup_);
   return true;

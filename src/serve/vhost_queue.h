@@ -10,13 +10,16 @@
 //  K3  pause() and stop() return when nothing is in flight and everything that ended is published.
 //  K4  A ring whose guest breaks the rules is left alone from then on: its owner is told once.
 //      Other rings go on.
-//  K5  The steady state allocates nothing: requests live in slots, as many as the ring has places.
+//  K5  What the disk's rules hold back (vhost_completions.h) is given back in time, and before
+//      pause() and stop() return.
+//  K6  The steady state allocates nothing: requests live in slots, as many as the ring has places.
 #pragma once
 
 #include <memory>
 #include <string_view>
 
 #include "io/io.h"
+#include "serve/vhost_completions.h"
 #include "serve/vhost_counters.h"
 #include "serve/vhost_device.h"
 #include "serve/virtqueue.h"
@@ -60,12 +63,14 @@ class VhostQueue final : private Poller {
   void stop(Stop how);
 
  private:
-  struct Request {
+  struct Request : policy::PacedCompletion {
     Chain chain;
-    uint32_t written = 0;
+    Served served;
     Request* next = nullptr;
   };
   static constexpr uint32_t kIdleSleeps = 8;  // Of the shard, until nobody looks here any more.
+  // How often a guest that sleeps is asked whether it can take what is held back for it.
+  static constexpr Duration kPaceLook = std::chrono::milliseconds(2);
   // So many that ended without a wait are shown to the guest before the next are taken.
   static constexpr uint32_t kPublishEvery = 8;
 
@@ -76,8 +81,11 @@ class VhostQueue final : private Poller {
   void listen();
   void serve(Request& request);
   Request* take();
+  void push_done(Request& request);
+  void let_go(std::span<policy::PacedCompletion* const> held);
   void publish();
   void settle();
+  void keep_time();
   void wake_up();
   void set_watched(bool watched);
   void break_ring(std::string_view why);
@@ -93,16 +101,17 @@ class VhostQueue final : private Poller {
   std::unique_ptr<Event> call_;
   std::unique_ptr<Event> error_;
   std::unique_ptr<Virtqueue> ring_;
+  std::unique_ptr<VhostCompletions> completions_;  // While ring_ exists.
   std::unique_ptr<Request[]> slots_;
   Request* free_ = nullptr;
   Request* done_ = nullptr;
   Request* done_last_ = nullptr;
   uint32_t in_flight_ = 0;
   uint32_t idle_sleeps_ = 0;
-  uint64_t leader_ = 0;       // Which fiber leads.
-  bool serving_ = false;      // It is with a device ...
-  bool followed_ = false;     // ... and somebody is there to lead if that waits.
-  bool unsignalled_ = false;  // Something was published, and the guest was not told.
+  uint64_t leader_ = 0;    // Which fiber leads.
+  bool serving_ = false;   // It is with a device ...
+  bool followed_ = false;  // ... and somebody is there to lead if that waits.
+  bool timed_ = false;     // The fiber of keep_time() is there.
   bool paused_ = false;
   bool broken_ = false;
   bool stopping_ = false;

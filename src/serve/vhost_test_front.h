@@ -19,7 +19,7 @@
 #include "io/socket.h"
 #include "serve/memory_device.h"
 #include "serve/nbd_test_client.h"
-#include "serve/vhost_front_ring.h"
+#include "libfirn/driver_ring.h"
 #include "serve/vhost_server.h"
 #include "sim/sim_io.h"
 #include "wire/vhost_user.h"
@@ -94,11 +94,13 @@ class VhostWorld {
       found.name = "disk";
       found.device = device;
       found.read_only = read_only;
+      found.completion = completion;
       return Result<Export>(std::move(found));
     }
     std::vector<ExportEntry> list(Io&) override { return {{"disk", ""}}; }
     std::shared_ptr<BlockDevice> device;
     bool read_only = false;
+    std::shared_ptr<CompletionRules> completion;
   };
   std::shared_ptr<MemoryDevice> device;
   Exports exports;

@@ -69,6 +69,8 @@ class Virtqueue {
   virtual void publish() = 0;
   // Asked after publish(): whether the guest wants to be signalled for it.
   virtual bool wants_signal() = 0;
+  // Whether the guest waits for a signal, having seen all that was published.
+  virtual bool is_listening() const = 0;
   // Whether take() has something. One load from guest memory.
   virtual bool has_more() = 0;
   // Asks the guest to signal what it adds; true when something is there already.

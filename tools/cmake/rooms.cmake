@@ -48,7 +48,7 @@ if(FIRN_SANITIZE)
   target_compile_options(firn_flags INTERFACE -fsanitize=${FIRN_SANITIZE})
   target_link_options(firn_flags INTERFACE -fsanitize=${FIRN_SANITIZE})
 endif()
-target_include_directories(firn_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
+target_include_directories(firn_flags INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
 
 # firn_room(NAME ROOMS a b LIBRARIES x y TEST_ROOMS sim TEST_LIBRARIES z)
 function(firn_room name)
