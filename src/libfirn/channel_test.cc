@@ -40,31 +40,35 @@ class Silent final : public serve::Log {
   void line(serve::Severity, std::string_view, std::string_view, std::string_view) override {}
 };
 
-// A server of one disk on a socket, until end(); or until crash(), which cuts its connections off.
+// A server of one disk on a socket, in a thread, as FiberIo wants it.
 class ServerThread {
  public:
   ServerThread(const std::string& path, std::shared_ptr<serve::MemoryDevice> device)
-      : io_(FiberIo::make({.buffer_bytes = 2 * kMiB}).take()), exports_(std::move(device)) {
+      : exports_(std::move(device)) {
     std::unique_ptr<Socket> listener = listen_unix(path).take();
     thread_ = std::thread([this, held = std::move(listener)]() mutable {
-      io_->run([&] {
-        serve::VhostServer server(*io_, exports_, log_);
+      const auto io = FiberIo::make({.buffer_bytes = 2 * kMiB}).take();
+      io->run([&] {
+        serve::VhostServer server(*io, exports_, log_);
         server.offer("disk", std::move(held));
-        while (!over_) io_->park(ending_);
+        io_ = io.get();
+        io_.notify_one();
+        while (!over_) io->park(ending_);
         server.drain(std::chrono::seconds(5));
       });
     });
+    io_.wait(nullptr);
   }
   ~ServerThread() {
-    io_->post([this] {
+    io_.load()->post([this] {
       over_ = true;
-      io_->wake(ending_, SIZE_MAX);
+      io_.load()->wake(ending_, SIZE_MAX);
     });
     thread_.join();
   }
 
  private:
-  std::unique_ptr<FiberIo> io_;
+  std::atomic<FiberIo*> io_ = nullptr;
   Exports exports_;
   Silent log_;
   bool over_ = false;
