@@ -97,6 +97,7 @@ class Parser {
   void build_changes();
   void build_jobs();
   void build_archive_doctor(CLI::App* archive);
+  void build_bench();
   void add_page(CLI::App* app);
   void add_background(CLI::App* app);
   bool take_settings();
@@ -161,6 +162,7 @@ void Parser::build() {
   build_changes();
   build_jobs();
   build_archive_doctor(noun("archive", "Object stores that keep snapshots"));
+  build_bench();
 }
 
 void Parser::build_pool() {
@@ -433,6 +435,28 @@ void Parser::build_archive_doctor(CLI::App* archive) {
   app->footer("Makes some objects under firn-doctor/ there, and removes them again.");
 }
 
+void Parser::build_bench() {
+  BenchSettings& bench = into_.bench;
+  CLI::App* app = verb(&app_, "bench", "Load a disk through its vhost-user socket, and measure",
+                       Command::bench);
+  app->add_option("SOCKET", bench.socket, "The disk's socket")->required();
+  app->add_option("--rw", bench.rw, "What is asked (default randread); writes destroy data")
+      ->check(CLI::IsMember({"randread", "randwrite", "randrw", "read", "write"}));
+  app->add_option("--block", bench.block, "Bytes of a request (default 4K)")
+      ->transform(size_validator())
+      ->type_name("SIZE");
+  app->add_option("--depth", bench.depth, "Requests in flight, a queue (default 32)")
+      ->check(CLI::Range(1, 1024));
+  app->add_option("--queues", bench.queues, "Queues (default 1)")->check(CLI::Range(1, 64));
+  app->add_option("--seconds", bench.seconds, "How long (default 5)")->check(CLI::Range(0.01, 1e6));
+  app->add_option("--bytes", bench.bytes, "How much of the disk (default all; verified: 1G)")
+      ->transform(size_validator())
+      ->type_name("SIZE");
+  app->add_option("--flush-every", bench.flush_every, "A flush after so many writes");
+  app->add_option("--seed", bench.seed, "Which random load (default 1)");
+  app->add_flag("--verify", bench.verify, "Check that reads find what was written");
+}
+
 int Parser::complain(const std::string& text) {
   fmt::print(stderr, "firn {}: {}; see firn {} --help\n", verb_, text, verb_);
   return kUsage;
@@ -460,7 +484,8 @@ int Parser::parse(int argc, char** argv) {
   }
   if (!take_settings()) return complain("settings are given as key=value");
   if (!tier_.empty()) return complain("--tier is not in this version; leave it out");
-  if (!need_pool()) return complain("which pool? Give --pool DIR, or set FIRN_POOL");
+  if (into_.command != Command::bench && !need_pool())
+    return complain("which pool? Give --pool DIR, or set FIRN_POOL");
   into_.daemon.directory = into_.pool;
   into_.daemon.nbd_mode = static_cast<uint32_t>(std::stoul(mode_, nullptr, 8));
   into_.daemon.vhost.mode = static_cast<uint32_t>(std::stoul(vhost_mode_, nullptr, 8));

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "cmd/bench.h"
 #include "engine/daemon.h"
 #include "store/pool.h"
 
@@ -49,6 +50,7 @@ enum class Command : uint8_t {
   changes_end,
   changes_off,
   archive_doctor,
+  bench,
 };
 
 struct Arguments {
@@ -75,6 +77,7 @@ struct Arguments {
   std::vector<std::pair<std::string, std::string>> settings;  // set, create
   store::PoolShape shape;                                     // pool create
   engine::DaemonSettings daemon;                              // serve
+  BenchSettings bench;
 };
 
 // Nothing: the process ends with `exit_status`; help, version or the complaint is printed already.

@@ -38,6 +38,8 @@ Result<int> run(FiberIo& io, const Arguments& arguments) {
       return run_archive_doctor(io, arguments.store_url, arguments.json);
     case Command::serve:
       return run_serve(io, arguments);
+    case Command::bench:
+      return run_bench(arguments.bench, arguments.json);
     case Command::nbd:
       return run_nbd(io, arguments);
     case Command::changes_begin:
