@@ -7,6 +7,7 @@
 #include "libfirn/channel.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -16,7 +17,6 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
-#include <ctime>
 
 #include "libfirn/clock.h"
 
@@ -34,7 +34,7 @@ constexpr uint64_t kWanted =
     virtio::kBlkTopology | virtio::kEventIndex | virtio::kIndirect;
 constexpr uint64_t kWantedProtocol = vhost::kProtocolMultiqueue | vhost::kProtocolConfig |
                                      vhost::kProtocolReplyAck | vhost::kProtocolInflight;
-constexpr uint64_t kRetryNs = 20'000'000;  // Between two tries to find a server.
+constexpr int kRetryMs = 20;  // Between two tries to find a server.
 
 uint64_t ring_bytes(const DriverRing::Shape& shape) {
   return round_up(DriverRing::bytes(shape) + 64 * kKiB, 4 * kKiB);
@@ -245,8 +245,7 @@ Result<void> Channel::revive() {
       return ok;
     }
     if (now_ns() > until) break;
-    const ::timespec pause{0, kRetryNs};
-    ::nanosleep(&pause, nullptr);
+    (void)::poll(nullptr, 0, kRetryMs);
   }
   lose_all();
   return fail_errno(ECONNRESET, "the server of {} is gone ({})", path_, text_of(outcome.error()));

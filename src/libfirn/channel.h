@@ -93,7 +93,7 @@ class Channel {
                           std::span<DriverRing::Part> parts);
   bool ask_for_signals();
   bool spin(uint64_t begun_ns);
-  Result<void> sleep(int timeout_ms);
+  Result<void> rest(int timeout_ms);
 
   std::string path_;
   ::firn_options options_;

@@ -176,7 +176,7 @@ bool Channel::spin(uint64_t begun_ns) {
   }
 }
 
-Result<void> Channel::sleep(int timeout_ms) {
+Result<void> Channel::rest(int timeout_ms) {
   ++statistics_.sleeps;
   ::pollfd wait{epoll_.get(), POLLIN, 0};
   if (::poll(&wait, 1, timeout_ms) < 0 && errno != EINTR) return fail_errno(errno, "poll");
@@ -200,7 +200,7 @@ Result<size_t> Channel::wait(std::span<::firn_completion> into, int timeout_ms) 
       const uint64_t passed = now_ns() - begun;
       if (passed >= limit) return size_t{0};
       const uint64_t left = (limit - passed + 999'999) / 1'000'000;
-      TRY(sleep(timeout_ms < 0 ? -1 : static_cast<int>(left)));
+      TRY(rest(timeout_ms < 0 ? -1 : static_cast<int>(left)));
     }
     count = poll(into);
     if (count > 0) break;
