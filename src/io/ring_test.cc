@@ -20,7 +20,7 @@ class RingTest : public testing::Test {
     __atomic_or_fetch(ring->ring_.sq.kflags, unsigned{IORING_SQ_TASKRUN}, __ATOMIC_SEQ_CST);
   }
   std::unique_ptr<Ring> ring = Ring::make({}, {}).take();
-  const Pollers none;
+  Pollers none;
 };
 
 struct Counting final : Poller {
