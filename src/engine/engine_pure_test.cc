@@ -245,7 +245,7 @@ TEST(Answer, documents_keep_their_keys) {
             R"("created":"1970-01-01T00:00:00Z","attached":0,"snapshots":0,"layers":1,)"
             R"("origin":"","settings":{"bandwidth":"0",)"
             R"("burst":"0.1","chain":"0","coalesce":"auto","completion":"off",)"
-            R"("description":"","iops":"0","keep":"0",)"
+            R"("description":"","iops":"0","keep":"0","pace":"none",)"
             R"("read-only":"off","serve":"off","placement":"in-place","from-the-future":"x"}}])");
   EXPECT_EQ(answer_disks({}), "[]");
   disk::CheckReport report;

@@ -163,7 +163,7 @@ class TestFront {
   };
 
   TestFront(VhostWorld& world, TestGuest& guest)
-      : world_(world), guest_(guest), io_(world.io()), socket_(world.connect()) {
+      : guest_(guest), io_(world.io()), socket_(world.connect()) {
     for (size_t i = 0; i < guest.rings.size(); ++i) {
       kicks_.push_back(adopt_event(duplicate(guest.kicks[i].get()).take()).take());
       calls_.push_back(adopt_event(duplicate(guest.calls[i].get()).take()).take());
@@ -345,7 +345,6 @@ class TestFront {
     return true;
   }
 
-  VhostWorld& world_;
   TestGuest& guest_;
   Io& io_;
   std::unique_ptr<Socket> socket_;
