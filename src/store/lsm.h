@@ -23,9 +23,9 @@
 //  L7  Memory and log are bounded: beyond 2 x capacity of data that waits for the store a write is
 //      delayed in proportion, at 3 x it waits until a transfer is through. While the store fails,
 //      writes go on up to there, and nothing is lost.
-//  L8  An object is removed only when no catalog that is kept names it, its removal was announced in
-//      a catalog `readers_grace` before, and no cursor of this process holds it; objects of a
-//      younger epoch never. Errors leave garbage, never holes.
+//  L8  An object is removed only when the newest catalog does not need it, its removal was
+//      announced in a catalog `readers_grace` before, and no cursor of this process holds it;
+//      objects of a younger epoch never. Errors leave garbage, never holes.
 //  L9  Readers need the store alone and never write. A version stays readable for `readers_grace`
 //      after a newer one replaced it; after that a read may fail with Errc::not_found: refresh().
 //
@@ -174,11 +174,11 @@ class Lsm {
   virtual Result<uint64_t> refresh(Io& io) = 0;
   // Merges runs of tables until there is no debt.
   virtual Result<void> compact(Io& io) = 0;
-  // Removes what is garbage by L8: retired tables and catalogs, and, once after each open(), objects
-  // that a crash left behind.
+  // Removes what is garbage by L8: retired tables and catalogs, and, once after each open(), what a
+  // crash left behind.
   virtual Result<void> collect(Io& io) = 0;
-  // Transfers what is left, stops the fibers, gives the log back. On an error the log keeps what the
-  // store does not have; the Lsm is closed all the same.
+  // Transfers what is left, stops the fibers, gives the log back. On an error the log keeps what
+  // the store does not have; the Lsm is closed all the same.
   virtual Result<void> close(Io& io) = 0;
   virtual LsmStats stats() const = 0;
 
