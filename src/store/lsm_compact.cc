@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Merging runs, and removing what nothing needs. docs/decisions/0040-lsm-tiers.md says why tiers.
+// Merging runs, and removing what nothing needs. docs/decisions/0041-lsm-tiers.md says why tiers.
 #include <algorithm>
 #include <set>
 #include <utility>
