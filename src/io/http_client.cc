@@ -294,10 +294,13 @@ class HttpClient::Worker {
 };
 
 HttpClient::HttpClient(Settings settings)
-    : worker_(std::make_unique<Worker>(std::move(settings))) {}
+    : calls_max_(settings.connections_max),
+      worker_(std::make_unique<Worker>(std::move(settings))) {}
 HttpClient::~HttpClient() = default;
 
 void HttpClient::ask(Io& io, HttpCall& call) {
+  while (calls_ >= calls_max_) io.park(waiters_);
+  ++calls_;
   std::unique_ptr<Signal> signal;
   if (signals_.empty()) {
     signal = std::make_unique<Signal>();
@@ -318,6 +321,8 @@ void HttpClient::ask(Io& io, HttpCall& call) {
     CHECK(woken, "{}", text_of(woken.error()));
   }
   signals_.push_back(std::move(signal));
+  --calls_;
+  io.wake(waiters_, 1);
 }
 
 }  // namespace firn

@@ -73,6 +73,10 @@ class HttpClient {
   class Worker;
   struct Signal;
   std::vector<std::unique_ptr<Signal>> signals_;  // Those that nobody uses.
+  // No more calls than connections: libcurl's deadlines would run for those that wait for one.
+  const size_t calls_max_;
+  size_t calls_ = 0;
+  WaitList waiters_;
   std::unique_ptr<Worker> worker_;
 };
 

@@ -209,6 +209,22 @@ TEST_P(ObjectStores, show_whole_objects_only) {
   });
 }
 
+TEST_P(ObjectStores, serve_many_at_a_time) {
+  GetParam().with([](Io& io, ObjectStore& store) {
+    Group group(io);
+    for (uint64_t i = 0; i < 100; ++i) {
+      io.spawn(group, [&io, &store, i] {
+        const std::string key = fmt::format("many/{}", i);
+        const auto body = store_test_bytes(3000 + i, i);
+        EXPECT_GOOD(put(io, store, key, body));
+        EXPECT_TRUE(whole(io, store, key).take() == body);
+      });
+    }
+    group.wait();
+    EXPECT_EQ(keys_of(io, store, "many/").size(), 100u);
+  });
+}
+
 TEST_P(ObjectStores, list_in_order_of_bytes) {
   GetParam().with([](Io& io, ObjectStore& store) {
     std::vector<std::string> keys = {"a-b", "a.b", "a/b", "a/b-c/x", "a/b.c", "a0",   "aa/z",
@@ -229,7 +245,7 @@ TEST_P(ObjectStores, list_in_order_of_bytes) {
     std::vector<std::string> afters = keys;
     afters.insert(afters.end(), {"a/", "a/a", "c", "c/d", "c/d/zz", "zz", "A"});
     for (const std::string& after : afters) {
-      for (const size_t count : {1, 3, 100}) {
+      for (const size_t count : {size_t{1}, size_t{3}, size_t{100}}) {
         std::vector<std::string> wanted;
         for (const std::string& key : keys) {
           if (key > after && wanted.size() < count) wanted.push_back(key);
