@@ -98,6 +98,8 @@ class Parser {
   void build_jobs();
   void build_archive_doctor(CLI::App* archive);
   void build_bench();
+  void build_archive(CLI::App* noun);
+  void add_key(CLI::App* app);
   void add_page(CLI::App* app);
   void add_background(CLI::App* app);
   bool take_settings();
@@ -161,7 +163,10 @@ void Parser::build() {
   build_snapshot();
   build_changes();
   build_jobs();
-  build_archive_doctor(noun("archive", "Object stores that keep snapshots"));
+  CLI::App* const archive =
+      noun("archive", "Keep snapshots in a bucket: push, list, delete, clean");
+  build_archive(archive);
+  build_archive_doctor(archive);
   build_bench();
 }
 
@@ -457,6 +462,85 @@ void Parser::build_bench() {
   app->add_flag("--verify", bench.verify, "Check that reads find what was written");
 }
 
+void Parser::add_key(CLI::App* app) {
+  ArchiveArguments& archive = into_.archive;
+  CLI::Option* file =
+      app->add_option("--key-file", archive.key_file, "The key file of an encrypted archive")
+          ->type_name("FILE");
+  app->add_option("--passphrase-file", archive.passphrase_file,
+                  "A file whose first line is the passphrase of an encrypted archive")
+      ->type_name("FILE")
+      ->excludes(file);
+}
+
+void Parser::build_archive(CLI::App* noun) {
+  ArchiveArguments& archive = into_.archive;
+  const auto of_url = [&](const char* name, const char* about, Command command) {
+    CLI::App* app = verb(noun, name, about, command);
+    app->add_option("URL", archive.url, "file:///DIRECTORY or s3://BUCKET/PREFIX")->required();
+    add_key(app);
+    return app;
+  };
+  CLI::App* create = of_url("create", "Make an archive in an empty place", Command::archive_create);
+  create
+      ->add_option("--segment", archive.segment_bytes,
+                   "What a segment aims at, 4M to 64M (default 16M)")
+      ->transform(size_validator())
+      ->type_name("SIZE");
+  create->add_option("--level", archive.level, "zstd's, 1 to 19 (default 3)")
+      ->check(CLI::Range(1, 19));
+  create->footer(
+      "With --key-file or --passphrase-file the archive is encrypted. Without that file "
+      "nobody ever reads it again: keep a copy of it elsewhere.");
+  CLI::App* push =
+      verb(noun, "push", "Send a snapshot: what changed since the last one", Command::archive_push);
+  push->add_option("DISK@SNAPSHOT", into_.name, "The snapshot")->required();
+  push->add_option("URL", archive.url, "The archive")->required();
+  push->add_flag("--take-over", archive.take_over,
+                 "End another host's push of this disk that has not ended");
+  add_key(push);
+  of_url("list", "List the snapshots that are there", Command::archive_list)
+      ->add_option("DISK", into_.name, "Only of this disk");
+  CLI::App* remove = of_url("delete", "Delete a snapshot, in any order", Command::archive_delete);
+  remove->add_option("DISK@SNAPSHOT", into_.name, "The snapshot")->required();
+  CLI::App* clean = of_url("clean", "Give space back: empty, sparse and orphaned segments",
+                           Command::archive_clean);
+  clean->add_flag("--garbage", archive.garbage,
+                  "Also list the bucket for objects that nobody knows");
+  for (CLI::App* app : {remove, clean}) {
+    app->add_option("--grace", archive.grace_seconds,
+                    "Seconds before an object that lost its last block goes (default 3600)")
+        ->type_name("SECONDS");
+  }
+  clean
+      ->add_option("--min-age", archive.min_age_seconds,
+                   "Segments younger than so many seconds stay as they are (default 3600)")
+      ->type_name("SECONDS");
+  of_url("scrub", "Read everything, and name what is damaged; needs no key",
+         Command::archive_scrub);
+  of_url("rebuild", "Make the metadata again from the segments alone", Command::archive_rebuild);
+  of_url("check", "Recount every reference against the snapshots", Command::archive_check);
+  of_url("stats", "Show what is stored, and what it holds", Command::archive_stats);
+  CLI::App* keep =
+      of_url("keep", "Delete snapshots that a schedule does not keep", Command::archive_keep);
+  keep->add_option("DISK", into_.name, "The disk")->required();
+  keep->add_option("--last", archive.last, "The newest so many")->type_name("N");
+  keep->add_option("--hourly", archive.hourly, "One of each of so many hours")->type_name("N");
+  keep->add_option("--daily", archive.daily, "One of each of so many days")->type_name("N");
+  keep->add_option("--weekly", archive.weekly, "One of each of so many weeks")->type_name("N");
+  keep->add_option("--monthly", archive.monthly, "One of each of so many months")->type_name("N");
+  keep->add_option("--yearly", archive.yearly, "One of each of so many years")->type_name("N");
+  keep->add_flag("--dry-run", archive.dry_run, "Say what would go, and delete nothing");
+  CLI::App* restore =
+      verb(&app_, "restore", "Make a disk from a snapshot in an archive", Command::restore);
+  restore->add_option("URL", archive.url, "The archive")->required();
+  restore->add_option("DISK@SNAPSHOT", into_.name, "The snapshot")->required();
+  restore->add_option("NEW", into_.to, "The new disk")->required();
+  restore->add_flag("--salvage", archive.salvage,
+                    "Make the disk even when parts are damaged; they read as zeroes");
+  add_key(restore);
+}
+
 int Parser::complain(const std::string& text) {
   fmt::print(stderr, "firn {}: {}; see firn {} --help\n", verb_, text, verb_);
   return kUsage;
@@ -473,7 +557,11 @@ bool Parser::take_settings() {
 
 bool Parser::need_pool() {
   if (!pool_operand_.empty()) into_.pool = pool_operand_;
-  return !into_.pool.empty() || into_.command == Command::archive_doctor;
+  const bool alone =
+      into_.command == Command::archive_doctor ||
+      (into_.command >= Command::archive_create && into_.command <= Command::archive_keep &&
+       into_.command != Command::archive_push);
+  return alone || !into_.pool.empty();
 }
 
 int Parser::parse(int argc, char** argv) {

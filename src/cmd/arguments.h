@@ -51,6 +51,33 @@ enum class Command : uint8_t {
   changes_off,
   archive_doctor,
   bench,
+  archive_create,
+  archive_push,
+  archive_list,
+  archive_delete,
+  archive_clean,
+  archive_scrub,
+  archive_rebuild,
+  archive_check,
+  archive_stats,
+  archive_keep,
+  restore,
+};
+
+// What the verbs of an archive take besides a name.
+struct ArchiveArguments {
+  std::string url;
+  std::string key_file;
+  std::string passphrase_file;
+  uint64_t segment_bytes = uint64_t{16} << 20;
+  int level = 3;
+  bool take_over = false;  // push
+  bool salvage = false;    // restore: what is not damaged
+  uint64_t grace_seconds = 3600;
+  uint64_t min_age_seconds = 3600;
+  bool garbage = false;  // clean: look for objects that nobody knows
+  bool dry_run = false;
+  uint32_t hourly = 0, daily = 0, weekly = 0, monthly = 0, yearly = 0, last = 0;  // keep
 };
 
 struct Arguments {
@@ -78,6 +105,7 @@ struct Arguments {
   store::PoolShape shape;                                     // pool create
   engine::DaemonSettings daemon;                              // serve
   BenchSettings bench;
+  ArchiveArguments archive;
 };
 
 // Nothing: the process ends with `exit_status`; help, version or the complaint is printed already.

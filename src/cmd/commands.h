@@ -23,6 +23,9 @@ Result<int> run_export(FiberIo& io, const Arguments& arguments);
 Result<int> run_serve(FiberIo& io, const Arguments& arguments);
 // Blocks: it is all that its process does.
 Result<int> run_bench(const BenchSettings& settings, bool json);
+Result<int> run_archive_command(FiberIo& io, const Arguments& arguments);
+Result<int> run_archive_push(FiberIo& io, const Arguments& arguments);
+Result<int> run_restore(FiberIo& io, const Arguments& arguments);
 Result<int> run_nbd(FiberIo& io, const Arguments& arguments);
 Result<int> run_archive_doctor(FiberIo& io, const std::string& url, bool json);
 

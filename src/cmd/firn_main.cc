@@ -56,6 +56,20 @@ Result<int> run(FiberIo& io, const Arguments& arguments) {
     case Command::disk_set:
     case Command::disk_shrink:
       return run_disk_command(io, arguments);
+    case Command::archive_push:
+      return run_archive_push(io, arguments);
+    case Command::restore:
+      return run_restore(io, arguments);
+    case Command::archive_create:
+    case Command::archive_list:
+    case Command::archive_delete:
+    case Command::archive_clean:
+    case Command::archive_scrub:
+    case Command::archive_rebuild:
+    case Command::archive_check:
+    case Command::archive_stats:
+    case Command::archive_keep:
+      return run_archive_command(io, arguments);
   }
   return kFailed;
 }
@@ -68,7 +82,8 @@ int complain(Error error) {
 // Signals are blocked before any thread exists, so that all threads inherit it.
 bool takes_signals(Command command) {
   return command == Command::serve || command == Command::disk_import ||
-         command == Command::disk_export;
+         command == Command::disk_export || command == Command::archive_push ||
+         command == Command::restore;
 }
 
 int main_of(int argc, char** argv) {

@@ -2,6 +2,7 @@
 #include "cmd/print.h"
 
 #include <algorithm>
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -275,6 +276,36 @@ std::vector<std::string> texts_member(std::string_view json, const char* key) {
     if (each.is_string()) texts.push_back(wire::printable(each.get<std::string>(), kTextMax));
   }
   return texts;
+}
+
+std::vector<SnapshotLine> snapshots_of(std::string_view json) {
+  const Json list = parsed(json);
+  std::vector<SnapshotLine> lines;
+  if (!list.is_array()) return lines;
+  for (const Json& each : list) lines.push_back({text(each, "name"), text(each, "uuid")});
+  return lines;
+}
+
+int64_t time_of_text(std::string_view text) {
+  constexpr std::string_view kForm = "0000-00-00T00:00:00Z";
+  if (text.size() != kForm.size()) return 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool digit = text[i] >= '0' && text[i] <= '9';
+    if (kForm[i] == '0' ? !digit : text[i] != kForm[i]) return 0;
+  }
+  const auto field = [&](size_t at, size_t count) {
+    int value = 0;
+    for (const char c : text.substr(at, count)) value = value * 10 + (c - '0');
+    return value;
+  };
+  using std::chrono::sys_days;
+  const std::chrono::year_month_day date{std::chrono::year{field(0, 4)},
+                                         std::chrono::month{static_cast<unsigned>(field(5, 2))},
+                                         std::chrono::day{static_cast<unsigned>(field(8, 2))}};
+  if (!date.ok()) return 0;
+  const auto instant = sys_days{date} + std::chrono::hours{field(11, 2)} +
+                       std::chrono::minutes{field(14, 2)} + std::chrono::seconds{field(17, 2)};
+  return std::chrono::nanoseconds(instant.time_since_epoch()).count();
 }
 
 std::vector<uint64_t> numbers_member(std::string_view json, const char* key) {

@@ -48,6 +48,13 @@ struct ExtentLine {
   std::string kind;
 };
 std::vector<ExtentLine> extents_of(std::string_view json);
+struct SnapshotLine {
+  std::string name;
+  std::string uuid;
+};
+std::vector<SnapshotLine> snapshots_of(std::string_view json);
+// "2026-11-20T11:33:15Z" as nanoseconds since 1970; 0 when it is none.
+int64_t time_of_text(std::string_view text);
 // Snapshots that could not be deleted: "'web@a' (2 clients)".
 std::vector<std::string> in_use_of(std::string_view json, std::string_view disk);
 

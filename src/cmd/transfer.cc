@@ -19,6 +19,7 @@
 #include "cmd/progress.h"
 #include "cmd/sesparse.h"
 #include "cmd/session.h"
+#include "cmd/staged_disk.h"
 #include "cmd/staging.h"
 #include "engine/answer.h"
 #include "wire/text.h"
@@ -26,11 +27,7 @@
 namespace firn::cmd {
 namespace {
 
-using wire::ControlRequest;
 using wire::ControlVerb;
-
-constexpr Duration kRetry = std::chrono::milliseconds(20);
-constexpr int kRetries = 500;
 
 // An image as qemu-img names it: raw bytes behind NBD. JSON, so that no character of a path has a
 // meaning.
@@ -49,32 +46,6 @@ Result<void> convert(FiberIo& io, std::vector<std::string> command, uint64_t byt
   if (progress.shown()) command.insert(command.begin() + 2, "-p");
   return run_child_well(io, command, limits_for(bytes),
                         [&](std::string_view out) { progress.take(out); });
-}
-
-// Removes the staged disk. A client that just ended may hold it for a moment more.
-Result<void> remove_staged(FiberIo& io, Session& session, const std::string& staged) {
-  session.end_socket();
-  for (int i = 0; i < kRetries; ++i) {
-    const Result<std::string> removed =
-        session.ask({.verb = ControlVerb::disk_delete, .name = staged});
-    if (removed) return ok;
-    if (removed.error().code != Errc::busy) return removed.error();
-    io.sleep(kRetry);
-  }
-  return fail(Errc::busy, "disk {} is still in use", staged);
-}
-
-Result<void> make_room(Session& session, const std::string& name, const std::string& staged) {
-  const Result<std::string> there = session.ask({.verb = ControlVerb::disk_info, .name = name});
-  if (there) {
-    return fail(Errc::exists, "disk {} exists already; choose another name, or delete it first",
-                name);
-  }
-  if (there.error().code != Errc::not_found) return there.error();
-  const Result<std::string> left = session.ask({.verb = ControlVerb::disk_delete, .name = staged});
-  if (left || left.error().code == Errc::not_found) return ok;
-  if (left.error().code != Errc::busy) return left.error();
-  return fail(Errc::busy, "disk {} is being imported by somebody else now", name);
 }
 
 // What is imported: through qemu-img, or by ourselves.
@@ -112,13 +83,6 @@ Result<void> fill(FiberIo& io, Session& session, const std::string& staged, cons
   session.end_socket();
   TRY(session.ask({.verb = ControlVerb::disk_flush, .name = staged}));
   return ok;
-}
-
-Error with_context(Error error, const std::string& what, const char* outcome) {
-  if (error.code == Errc::cancelled)
-    return fail(Errc::cancelled, "{}: interrupted; {}", what, outcome);
-  const std::string why(text_of(error));
-  return fail_text(error.code, 0, fmt::format("{}: {}; {}", what, why, outcome));
 }
 
 // "qcow2" for "x.qcow2".
@@ -170,12 +134,7 @@ Result<void> check_targets(const Arguments& arguments) {
 
 Result<int> run_import(FiberIo& io, const Arguments& arguments) {
   const std::string& name = arguments.name;
-  TRY(wire::check_disk_name(name));
-  const std::string staged = name + std::string(engine::kImportSuffix);
-  if (engine::is_import(name) || !wire::check_disk_name(staged)) {
-    return fail(Errc::invalid, "disk name \"{}\" is too long to import under, or ends in {}", name,
-                engine::kImportSuffix);
-  }
+  const std::string staged = TRY(staged_name(name));
   const Source source = TRY(look_at_source(io, arguments));
   std::unique_ptr<Session> session =
       TRY(Session::open(io, arguments.pool, Session::Purpose::change));
