@@ -33,7 +33,7 @@ Scene make_scene() {
     const std::unique_ptr<Archive> archive = open_archive(io, store, "/a");
     Prng prng(21);
     for (int i = 0; i < 4; ++i) {
-      scribble(prng, scene.disk.now, i == 0 ? 30 : 8);
+      scribble(prng, scene.disk.now, i == 0 ? 10 : 4);
       const PushRequest request =
           request_of(scene.disk, fmt::format("s{}", i), static_cast<uint64_t>(i));
       MemorySource source(scene.disk.now);
@@ -41,7 +41,7 @@ Scene make_scene() {
       scene.disk.pushed = scene.disk.now;
       scene.shown[fmt::format("disk1@s{}", i)] = scene.disk.now;
     }
-    scribble(prng, scene.disk.now, 8);
+    scribble(prng, scene.disk.now, 4);
     ASSERT_TRUE(archive->close(io));
   });
   return scene;
