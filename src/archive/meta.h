@@ -4,6 +4,9 @@
 //
 //  M1  Reads see what is staged. Nobody else does before apply(), which makes it one batch.
 //  M2  Only publish() makes it durable, and visible to others.
+//  M3  Rows that were read are kept, with their neighbours: nobody else writes them (Archive A3),
+//      and who looks at one row looks at the next one soon. At most 8 MiB, besides what is staged.
+//  M4  Any number of fibers may read; while they do, one may stage, and none apply.
 #pragma once
 
 #include <map>
@@ -33,14 +36,11 @@ class Meta {
   Result<std::optional<Row>> first(Io& io, std::string_view from, std::string_view to);
   void put(std::string key, std::string value);
   void remove(std::string key);
-  bool staged() const { return !stage_.empty(); }
   // Whether it is time to apply(): batches are bounded.
-  bool full() const { return stage_.size() >= kRowsMax || stage_bytes_ >= kBytesMax; }
+  bool full() const { return staged_ >= kRowsMax || staged_bytes_ >= kBytesMax; }
   Result<void> apply(Io& io);
-  void forget() {
-    stage_.clear();
-    stage_bytes_ = 0;
-  }
+  // Drops what is staged, and what is known.
+  void forget();
   Result<void> publish(Io& io);
 
   // A walk over what was applied, not over what is staged.
@@ -55,10 +55,27 @@ class Meta {
  private:
   static constexpr size_t kRowsMax = 10'000;
   static constexpr size_t kBytesMax = 4 * kMiB;
+  static constexpr size_t kPageRows = 64;
+  static constexpr size_t kKnownBytesMax = 8 * kMiB;
+
+  struct Entry {
+    std::optional<std::string> value;  // Nothing: there is no such row.
+    bool staged = false;
+  };
+  void stage(std::string key, std::optional<std::string> value);
+  void learn(std::string_view key, std::optional<std::string> value);
+  // The end of the known stretch that `key` lies in; nothing: it lies in none.
+  const std::string* known_until(std::string_view key) const;
+  Result<void> read_page(Io& io, std::string_view from, std::string_view to);
+  void trim();
 
   std::unique_ptr<store::Lsm> lsm_;
-  std::map<std::string, std::optional<std::string>, std::less<>> stage_;
-  size_t stage_bytes_ = 0;
+  std::map<std::string, Entry, std::less<>> entries_;
+  // Stretches [key, value) of which entries_ has every row.
+  std::map<std::string, std::string, std::less<>> known_;
+  size_t known_bytes_ = 0;
+  size_t staged_ = 0;
+  size_t staged_bytes_ = 0;
   uint64_t reads_ = 0;
 };
 

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Golden files of what lies in buckets: the tree of the archive's metadata, and the archive.
-#include <functional>
-
 #include "base/check.h"
 #include "base/units.h"
 #include "format/archive_golden_test.h"
-#include "format/archive_rows.h"
 #include "format/lsm_golden_test.h"
 #include "golden_files.h"
 
@@ -68,69 +65,10 @@ void make_lsm_log() {
   seeds["lsm_log/lsm_log-v1-batch"].insert(seeds["lsm_log/lsm_log-v1-batch"].begin(), std::byte{1});
 }
 
-// --- the archive
-
-template <class Head>
-Blob sealed_head(Head head, size_t bytes) {
-  head.crc = crc32c(view_of(head).subspan(12, bytes - 12));
-  return blob_of(view_of(head));
-}
-
-void make_archive_labels() {
-  const Blob good = blob_of(encode(archive_sample_label()));
-  keep("archive_label-v1", good, "archive_label");
-  const auto bad = [](const std::string& name, auto&& change) {
-    ArchiveLabel label = archive_sample_label();
-    change(label);
-    keep("archive_label-v1-bad-" + name, sealed_head(label, kArchiveLabelBytes), "archive_label");
-  };
-  bad("version", [](ArchiveLabel& label) { label.version = 2; });
-  bad("incompat", [](ArchiveLabel& label) { label.incompat = 4; });
-  bad("reserved", [](ArchiveLabel& label) { label.reserved.back() = std::byte{1}; });
-  bad("segment", [](ArchiveLabel& label) { label.segment_bytes = 4096; });
-  bad("scrypt", [](ArchiveLabel& label) { label.key_source = std::byte{2}; });
-  Blob rot = good;
-  rot[50] ^= std::byte{1};
-  keep("archive_label-v1-bad-rot", rot, "archive_label");
-}
-
-void make_segments() {
-  const Blob good = segment_sample(segment_sample_header());
-  keep("segment-v1", good, "segment");
-  const auto bad = [](const std::string& name, auto&& change) {
-    SegmentHeader header = segment_sample_header();
-    change(header);
-    keep("segment-v1-bad-" + name, segment_sample(header), "segment");
-  };
-  bad("magic", [](SegmentHeader& header) { header.magic[0] = 'X'; });
-  bad("version", [](SegmentHeader& header) { header.version = 2; });
-  bad("kind", [](SegmentHeader& header) { header.kind = std::byte{3}; });
-  bad("slots", [](SegmentHeader& header) { header.slots = 2; });
-  bad("groups", [](SegmentHeader& header) { header.groups = 2; });
-  Blob rot = good;
-  rot[90] ^= std::byte{1};
-  keep("segment-v1-bad-rot", rot, "segment");
-  Blob table = good;
-  table[kSegmentTableAt] ^= std::byte{1};
-  keep("segment-v1-bad-table", table, "segment");
-}
-
-void make_archive_rows() {
-  const auto seed = [](const std::string& name, const std::string& text) {
-    seeds["archive_rows/" + name] = blob_of(std::as_bytes(std::span(text)));
-  };
-  const SnapshotRow snapshot{.seq = 5, .disk = "web", .name = "monday"};
-  const SegmentRow usage{.slots = 100, .live_count = 3, .live = {{1, 2, 50}}};
-  RegionRow region;
-  region.own = {{0, 4, 9}, {7, 1, 0}};
-  region.flat = region.own;
-  seed("archive", "a" + encode(ArchiveRow{}));
-  seed("disk", "d" + encode(DiskRow{archive_sample_uuid(1), 9, 77, "web"}));
-  seed("snapshot", "s" + encode(snapshot));
-  seed("region", "l" + encode(region));
-  seed("chunk", "c" + encode(ChunkRow{4, 1, 2, 3, 5}));
-  seed("usage", "u" + encode(usage));
-  seed("region_key", region_key(1, 2, 3));
+void make_archive() {
+  for (const auto& [name, bytes] : archive_label_samples()) keep(name, bytes, "archive_label");
+  for (const auto& [name, bytes] : segment_samples()) keep(name, bytes, "segment");
+  for (const auto& [name, bytes] : archive_row_samples()) seeds["archive_rows/" + name] = bytes;
 }
 
 }  // namespace
@@ -139,9 +77,7 @@ void make_bucket_files() {
   make_lsm_table();
   make_lsm_catalog();
   make_lsm_log();
-  make_archive_labels();
-  make_segments();
-  make_archive_rows();
+  make_archive();
 }
 
 }  // namespace firn::golden
