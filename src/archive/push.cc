@@ -426,13 +426,23 @@ Result<PushReport> push_once(Io& io, Archive& archive, const PushRequest& reques
 Result<PushReport> push(Io& io, Archive& archive, const PushRequest& request, PushSource& source,
                         const PushProgress& progress) {
   CHECK(source.lanes() > 0);
-  constexpr int kTries = 3;
-  TRY(finish_deletions(io, archive));  // Their rows are not of the snapshot we stand on.
+  constexpr int kTries = 8;
   for (int i = 1;; ++i) {
-    Result<PushReport> report = push_once(io, archive, request, source, progress);
+    const auto once = [&]() -> Result<PushReport> {
+      TRY(finish_deletions(io, archive));  // Their rows are not of the snapshot we stand on.
+      return push_once(io, archive, request, source, progress);
+    };
+    Result<PushReport> report = once();
+    if (report || i == kTries) return report;
+    if (report.error().code == Errc::fenced) {  // Another host began something just now.
+      io.sleep(std::chrono::milliseconds(1 + io.random() % 100));
+      archive.forget();
+      TRY(archive.reopen(io));
+      continue;
+    }
     // A block that it shared has gone meanwhile, with its last snapshot: the next look does not
     // meet it.
-    if (report || report.error().code != Errc::not_found || i == kTries) return report;
+    if (report.error().code != Errc::not_found) return report;
   }
 }
 
