@@ -78,7 +78,7 @@ TEST(ErrorCounting, P1_P3_a_file_fails_from_some_call_on) {
       }
     }
   }
-  EXPECT_GT(lives, 500U);
+  EXPECT_GT(lives, 400U) << "the lives have become too short to prove much";
   std::cout << "error counting: " << lives << " lives with a file gone bad\n";
 }
 
