@@ -86,6 +86,7 @@ class Daemon {
   std::unique_ptr<serve::NbdServer> local_;
   std::unique_ptr<serve::NbdServer> remote_;
   std::unique_ptr<VhostDisks> vhost_;  // When wanted.
+  std::unique_ptr<Socket> control_socket_;  // Until control_ has it.
   std::unique_ptr<HttpServer> control_;
   std::unique_ptr<HttpServer> web_;
   std::list<std::unique_ptr<LoneExport>> lone_;
@@ -102,6 +103,10 @@ Result<void> Daemon::start() {
   engine_ = TRY(Engine::open(io_, settings_.directory, settings_.pool));
   remove_stale_sockets(settings_.directory);
   exports_ = std::make_unique<DiskExports>(engine_->disks(), &engine_->paths());
+  // Bound before anything else and answered last: whoever finds an NBD socket of ours finds this
+  // one too, and takes nobody's absence for a pool that is free.
+  control_socket_ = TRY(listen_unix(control_path(settings_.directory), kPrivate));
+  paths_.push_back(control_path(settings_.directory));
   TRY(start_nbd());
   TRY(start_vhost());
   TRY(start_control());
@@ -183,10 +188,8 @@ Result<void> Daemon::start_control() {
   control_ = std::make_unique<HttpServer>(HttpServer::Limits(), handler(true));
   web_ = std::make_unique<HttpServer>(HttpServer::Limits(), handler(false));
   const std::string path = control_path(settings_.directory);
-  std::unique_ptr<Socket> control = TRY(listen_unix(path, kPrivate));
-  paths_.push_back(path);
   others_.push_back("control " + path);
-  control_->listen(io_, group_, std::move(control), path);
+  control_->listen(io_, group_, std::move(control_socket_), path);
   if (settings_.http.empty()) return ok;
   std::unique_ptr<Socket> web = TRY(listen_tcp(settings_.http));
   const std::string where =
