@@ -16,10 +16,11 @@ sparse() {
     --randseed="$2" --refill_buffers --minimal >"$tmp/fio.out" 2>&1 || fail "fio: $(tail -n 5 "$tmp/fio.out")"
 }
 load() { # load DISK: in the background, until the end of the test.
-  fio --name=load --ioengine=nbd --uri="$(uri "$1")" --rw=randwrite --bs=4k --iodepth=4 --size=32M --time_based --runtime=600 \
+  # A thread and no process of its own: what is killed is gone, also while its server is not there.
+  fio --thread --name=load --ioengine=nbd --uri="$(uri "$1")" --rw=randwrite --bs=4k --iodepth=4 --size=32M --time_based --runtime=600 \
     --rate_iops=2000 --minimal >"$tmp/load.out" 2>&1 &
   loader=$!
-  at_exit kill "$loader"
+  at_exit kill -9 "$loader"
 }
 data_moved() {
   printf '%s ' "$(metric 'firn_pool_data_read_bytes_total{by="'"$1"'"}')" "$(metric 'firn_pool_data_written_bytes_total{by="'"$1"'"}')"
