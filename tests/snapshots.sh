@@ -72,7 +72,7 @@ copy_of d "$tmp/one.raw"
 f snapshot create d@one
 
 # Under load: whoever writes meanwhile changes the disk, never a snapshot.
-fio --name=load --ioengine=nbd --uri="$(uri d)" --rw=randwrite --bsrange=4k-32k --iodepth=8 --size=32M --time_based --runtime=600 \
+fio --thread --name=load --ioengine=nbd --uri="$(uri d)" --rw=randwrite --bsrange=4k-32k --iodepth=8 --size=32M --time_based --runtime=600 \
   --minimal >"$tmp/fio.out" 2>&1 &
 load=$!
 at_exit kill "$load"
