@@ -209,4 +209,45 @@ Result<void> Seal::open(uint32_t number, View sealed, Bytes to) const {
               "group {} was not encrypted with this archive's key, or for this place", number);
 }
 
+// --- files of credentials
+
+namespace {
+
+constexpr uint64_t kKeyFileBytesMin = 32;
+constexpr uint64_t kKeyFileBytesMax = 1 * kMiB;
+
+Result<std::string> read_small(Io& io, const std::string& path) {
+  const std::unique_ptr<File> file = TRY(io.open(path, {.writable = false}));
+  const uint64_t bytes = TRY(io.size(*file));
+  if (bytes > kKeyFileBytesMax) {
+    return fail(Errc::invalid, "key file {}: {} bytes are too many", path, bytes);
+  }
+  std::string text(bytes, '\0');
+  TRY(io.read(*file, 0, std::as_writable_bytes(std::span(text))));
+  return text;
+}
+
+}  // namespace
+
+Result<Credentials> read_credentials(Io& io, const std::string& key_file,
+                                     const std::string& passphrase_file) {
+  Credentials credentials;
+  if (!key_file.empty()) {
+    credentials.source = format::KeySource::file;
+    credentials.bytes = TRY(read_small(io, key_file));
+    if (credentials.bytes.size() < kKeyFileBytesMin) {
+      return fail(Errc::invalid, "key file {}: at least {} bytes, better random ones", key_file,
+                  kKeyFileBytesMin);
+    }
+  } else if (!passphrase_file.empty()) {
+    credentials.source = format::KeySource::passphrase;
+    const std::string text = TRY(read_small(io, passphrase_file));
+    credentials.bytes = text.substr(0, text.find('\n'));
+    if (credentials.bytes.empty()) {
+      return fail(Errc::invalid, "passphrase file {}: its first line is empty", passphrase_file);
+    }
+  }
+  return credentials;
+}
+
 }  // namespace firn::archive

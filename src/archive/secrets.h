@@ -17,6 +17,7 @@
 #include "base/result.h"
 #include "format/archive_label.h"
 #include "format/segment.h"
+#include "io/io.h"
 
 namespace firn::archive {
 
@@ -27,6 +28,10 @@ struct Credentials {
   format::KeySource source = format::KeySource::none;
   std::string bytes;  // The key file's content, or the passphrase.
 };
+
+// From a key file, or the first line of a passphrase file; with neither, none.
+Result<Credentials> read_credentials(Io& io, const std::string& key_file,
+                                     const std::string& passphrase_file);
 
 struct Secrets {
   bool encrypted = false;

@@ -2,6 +2,7 @@
 // firn restore: a disk made from a snapshot in an archive. Like an import it fills a disk with a
 // reserved name, which gets its own name when everything is durable.
 #include <algorithm>
+#include <filesystem>
 
 #include "archive/restore.h"
 #include "cmd/archive_session.h"
@@ -84,10 +85,48 @@ Result<archive::RestoreReport> fill(FiberIo& io, Session& session, archive::Arch
   return report;
 }
 
+// The daemon may have another working directory.
+Result<std::string> absolute(const std::string& path) {
+  if (path.empty()) return path;
+  std::error_code error;
+  const std::string text = std::filesystem::absolute(path, error).lexically_normal().string();
+  if (error) return fail(Errc::invalid, "path {}: {}", path, error.message());
+  return text;
+}
+
+Result<int> restore_instantly(FiberIo& io, const Arguments& arguments) {
+  const ArchiveArguments& from = arguments.archive;
+  if (from.salvage) {
+    return fail(Errc::invalid,
+                "--instant and --salvage exclude each other: damaged ranges fail when they are "
+                "read");
+  }
+  const std::unique_ptr<Session> session =
+      TRY(Session::open(io, arguments.pool, Session::Purpose::change));
+  const bool is_url = from.url.find("://") != std::string::npos;
+  const std::string url = is_url ? from.url : TRY(absolute(from.url));
+  const std::string answer =
+      TRY(session->ask({.verb = ControlVerb::disk_restore,
+                        .name = arguments.to,
+                        .settings = {{"key-file", TRY(absolute(from.key_file))},
+                                     {"passphrase-file", TRY(absolute(from.passphrase_file))},
+                                     {"snapshot", arguments.name},
+                                     {"url", url}}}));
+  TRY(session->close());
+  if (arguments.json) {
+    TRY(print(indented(answer)));
+  } else {
+    TRY(print(fmt::format("disk {}: served now, and fetched from {} meanwhile\n", arguments.to,
+                          from.url)));
+  }
+  return kDone;
+}
+
 }  // namespace
 
 Result<int> run_restore(FiberIo& io, const Arguments& arguments) {
   const SnapshotName wanted = TRY(snapshot_name(arguments.name));
+  if (arguments.archive.instant) return restore_instantly(io, arguments);
   const std::string& name = arguments.to;
   const std::string staged = TRY(staged_name(name));
   std::unique_ptr<ArchiveSession> archive =

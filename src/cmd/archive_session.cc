@@ -7,43 +7,8 @@
 #include "wire/text.h"
 
 namespace firn::cmd {
-namespace {
-
-constexpr uint64_t kKeyFileBytesMin = 32;
-constexpr uint64_t kKeyFileBytesMax = 1 * kMiB;
-
-Result<std::string> read_small(Io& io, const std::string& path) {
-  const std::unique_ptr<File> file = TRY(io.open(path, {.writable = false}));
-  const uint64_t bytes = TRY(io.size(*file));
-  if (bytes > kKeyFileBytesMax) {
-    return fail(Errc::invalid, "key file {}: {} bytes are too many", path, bytes);
-  }
-  std::string text(bytes, '\0');
-  TRY(io.read(*file, 0, std::as_writable_bytes(std::span(text))));
-  return text;
-}
-
-}  // namespace
-
 Result<archive::Credentials> credentials_of(Io& io, const ArchiveArguments& arguments) {
-  archive::Credentials credentials;
-  if (!arguments.key_file.empty()) {
-    credentials.source = format::KeySource::file;
-    credentials.bytes = TRY(read_small(io, arguments.key_file));
-    if (credentials.bytes.size() < kKeyFileBytesMin) {
-      return fail(Errc::invalid, "key file {}: at least {} bytes, better random ones",
-                  arguments.key_file, kKeyFileBytesMin);
-    }
-  } else if (!arguments.passphrase_file.empty()) {
-    credentials.source = format::KeySource::passphrase;
-    const std::string text = TRY(read_small(io, arguments.passphrase_file));
-    credentials.bytes = text.substr(0, text.find('\n'));
-    if (credentials.bytes.empty()) {
-      return fail(Errc::invalid, "passphrase file {}: its first line is empty",
-                  arguments.passphrase_file);
-    }
-  }
-  return credentials;
+  return archive::read_credentials(io, arguments.key_file, arguments.passphrase_file);
 }
 
 Result<std::string> ArchiveSession::temporary_directory() {

@@ -538,6 +538,8 @@ void Parser::build_archive(CLI::App* noun) {
   restore->add_option("NEW", into_.to, "The new disk")->required();
   restore->add_flag("--salvage", archive.salvage,
                     "Make the disk even when parts are damaged; they read as zeroes");
+  restore->add_flag("--instant", archive.instant,
+                    "Serve the disk at once and fetch it meanwhile; needs firn serve");
   add_key(restore);
 }
 

@@ -73,6 +73,7 @@ struct ArchiveArguments {
   int level = 3;
   bool take_over = false;  // push
   bool salvage = false;    // restore: what is not damaged
+  bool instant = false;    // restore: served at once
   uint64_t grace_seconds = 3600;
   uint64_t min_age_seconds = 3600;
   bool garbage = false;  // clean: look for objects that nobody knows

@@ -5,6 +5,7 @@
 #include <ranges>
 
 #include "base/log.h"
+#include "disk/backed.h"
 #include "disk/disks_impl.h"
 #include "disk/names.h"
 
@@ -291,6 +292,7 @@ void DisksImpl::apply_settings(ThinDisk& disk, const std::map<std::string, std::
   const auto mode =
       placement == settings.end() ? std::nullopt : policy::Placement::mode_of(placement->second);
   disk.set_placement(mode.value_or(policy::Placement::Mode::in_place));
+  disk.set_explicit_zeroes(settings.contains(std::string(kBackedKey)));
 }
 
 Result<void> DisksImpl::refuse_attached(const Catalog::NameSeen& seen,

@@ -67,6 +67,9 @@ class ThinDisk final : public BlockDevice {
   Result<void> resize(Io& io, uint64_t bytes);
   // Where overwrites go; by default in place.
   void set_placement(policy::Placement::Mode mode) { placement_.set_mode(mode); }
+  // On: what is zeroed or discarded says so in the map, also where nothing was and below nothing
+  // is. For a disk of which absent grains are still elsewhere (disk/backed.h).
+  void set_explicit_zeroes(bool on) { explicit_zeroes_ = on; }
   // Called when free blocks get few, at most once for each block that is filled: somebody should
   // empty sparse ones. `appending`: this disk leaves some behind, and writes in place until then.
   using Shortage = std::function<void(bool appending)>;
@@ -127,7 +130,8 @@ class ThinDisk final : public BlockDevice {
   void mark(uint64_t first, uint64_t count);
   Result<void> check_range(Range range) const;
   Error named(Error why, uint64_t at) const;
-  bool drops_to_absent() const { return layer_->is_base(); }
+  bool drops_to_absent() const { return layer_->is_base() && !explicit_zeroes_; }
+  Result<uint64_t> leaf_to_unmap(Io& io, Layer& layer, uint64_t from) const;
 
   store::Pool& pool_;
   Gate& gate_;
@@ -139,6 +143,7 @@ class ThinDisk final : public BlockDevice {
   RangeLocks locks_;
   store::OpenBlock open_;
   bool reopened_ = false;
+  bool explicit_zeroes_ = false;
   Mutex opening_;
   policy::Placement placement_{{}};
   uint32_t writing_ = 0;              // Writes in flight.

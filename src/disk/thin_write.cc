@@ -372,7 +372,7 @@ Result<void> ThinDisk::discard(Io& io, Range range) {
   Result<void> result;
   for (uint64_t at = first; at < end && result;) {
     const std::shared_ptr<Layer> layer = layer_;  // Outside the fence: it may be exchanged.
-    const Result<uint64_t> leaf = layer->next_leaf(io, at / kLeafGrains);
+    const Result<uint64_t> leaf = leaf_to_unmap(io, *layer, at / kLeafGrains);
     if (!leaf) {
       result = named(leaf.error(), at * kGrainBytes);
       break;
@@ -396,7 +396,7 @@ Result<void> ThinDisk::discard(Io& io, Range range) {
 // The caller holds the range, or has the disk to itself.
 Result<void> ThinDisk::unmap(Io& io, uint64_t first, uint64_t count) {
   for (uint64_t at = first; at < first + count;) {
-    const uint64_t leaf = TRY(layer_->next_leaf(io, at / kLeafGrains));
+    const uint64_t leaf = TRY(leaf_to_unmap(io, *layer_, at / kLeafGrains));
     if (leaf == UINT64_MAX || leaf * kLeafGrains >= first + count) break;
     at = std::max(at, leaf * kLeafGrains);
     const uint64_t stop = std::min(first + count, (leaf + 1) * kLeafGrains);
@@ -406,9 +406,16 @@ Result<void> ThinDisk::unmap(Io& io, uint64_t first, uint64_t count) {
   return ok;
 }
 
+// Where there is no leaf there is nothing to forget; unless zeroes are to be said.
+Result<uint64_t> ThinDisk::leaf_to_unmap(Io& io, Layer& layer, uint64_t from) const {
+  if (explicit_zeroes_) return from;
+  return layer.next_leaf(io, from);
+}
+
 // A base forgets; another layer says zero, which hides what its ancestors have (T4).
 bool ThinDisk::needs_unmap(GrainEntry entry) const {
-  return entry.is_data() || (entry.type == GrainType::zero && drops_to_absent());
+  return entry.is_data() || (entry.type == GrainType::zero && drops_to_absent()) ||
+         (entry.type == GrainType::absent && explicit_zeroes_);
 }
 
 Result<void> ThinDisk::unmap_leaf(Io& io, uint64_t index, uint64_t begin, uint64_t end) {
@@ -420,7 +427,7 @@ Result<void> ThinDisk::unmap_leaf(Io& io, uint64_t index, uint64_t begin, uint64
            !needs_unmap(format::grain_entry_of(seen.page.word(at % kLeafGrains)))) {
       ++at;
     }
-    if (at == end || !seen) break;
+    if (at == end || (!seen && !explicit_zeroes_)) break;
     const PageRef leaf = TRY(layer_->own_leaf(io, index));
     at = TRY(unmap_some(io, leaf, at, end));
     changed = true;

@@ -145,7 +145,16 @@ std::string answer_check(const disk::CheckReport& report) {
   return document(json);
 }
 
-std::string answer_disk(const disk::DiskInfo& info) { return document(json_of(info)); }
+std::string answer_disk(const disk::DiskInfo& info,
+                        const std::optional<Instant::Progress>& arriving) {
+  Json json = json_of(info);
+  if (arriving.has_value()) {
+    json["restoring"] = {{"done_bytes", arriving->disk.done_bytes},
+                         {"total_bytes", arriving->disk.total_bytes},
+                         {"error", arriving->error}};
+  }
+  return document(json);
+}
 
 std::string answer_disks(const std::vector<disk::DiskInfo>& infos) { return array_of(infos); }
 

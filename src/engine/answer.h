@@ -10,6 +10,7 @@
 
 #include "disk/disks.h"
 #include "engine/extents.h"
+#include "engine/instant.h"
 #include "engine/keep.h"
 #include "store/pool.h"
 
@@ -23,7 +24,9 @@ struct Service {
 
 std::string answer_pool(const store::PoolInfo& info, const Service& service);
 std::string answer_check(const disk::CheckReport& report);
-std::string answer_disk(const disk::DiskInfo& info);
+// `arriving`: while parts of it are still elsewhere.
+std::string answer_disk(const disk::DiskInfo& info,
+                        const std::optional<Instant::Progress>& arriving = std::nullopt);
 std::string answer_disks(const std::vector<disk::DiskInfo>& infos);
 std::string answer_begun(const disk::BegunInfo& info);
 std::string answer_changes(const disk::ChangeList& list);

@@ -102,6 +102,7 @@ class Daemon {
 Result<void> Daemon::start() {
   engine_ = TRY(Engine::open(io_, settings_.directory, settings_.pool));
   remove_stale_sockets(settings_.directory);
+  engine_->instant().begin(io_);
   exports_ = std::make_unique<DiskExports>(engine_->disks(), &engine_->paths());
   // Bound before anything else and answered last: whoever finds an NBD socket of ours finds this
   // one too, and takes nobody's absence for a pool that is free.
@@ -335,6 +336,7 @@ Result<void> Daemon::stop() {
   if (remote_ != nullptr) remote_->drain(kDrain);
   group_.wait();
   if (engine_ == nullptr) return ok;
+  engine_->instant().end(io_);
   for (const std::string& path : paths_) ::unlink(path.c_str());
   vhost_.reset();
   local_.reset();

@@ -4,18 +4,22 @@
 // the disk itself. Parts are made when they are first wanted and stay until the path goes, because
 // requests may be inside.
 //
-//   front ends ── DiskPath ── [limits] ── [coalesce] ── disk
+//   front ends ── DiskPath ── [limits] ── [coalesce] ── [backed] ── disk
 //
 // Limits stand above: they count what guests ask, not what becomes of it.
 #include "engine/disk_paths.h"
 
 #include <algorithm>
 
+#include "engine/instant.h"
+
 namespace firn::engine {
 
 class DiskPath final : public BlockDevice {
  public:
-  explicit DiskPath(BlockDevice& disk) : disk_(disk), top_(&disk) {}
+  // `backed`: stands for the disk, as long as the path is there; or nullptr.
+  DiskPath(BlockDevice& disk, std::shared_ptr<BlockDevice> backed)
+      : backed_(std::move(backed)), disk_(backed_ == nullptr ? disk : *backed_), top_(&disk_) {}
 
   void apply(Io& io, const Settings& settings, bool lifted);
   DiskPaths::Parts parts() const { return {limits_.get(), coalesce_.get()}; }
@@ -38,6 +42,7 @@ class DiskPath final : public BlockDevice {
   }
 
  private:
+  const std::shared_ptr<BlockDevice> backed_;
   BlockDevice& disk_;
   BlockDevice* top_;
   std::unique_ptr<disk::CoalescedDevice> coalesce_;
@@ -117,7 +122,9 @@ Result<std::shared_ptr<BlockDevice>> DiskPaths::attach(Io& io, std::string_view 
   std::weak_ptr<DiskPath>& known = paths_[info->uuid];
   std::shared_ptr<DiskPath> path = known.lock();
   if (path == nullptr) {
-    path = std::make_shared<DiskPath>(*disk);
+    std::shared_ptr<BlockDevice> backed;
+    if (instant_ != nullptr) backed = TRY(instant_->device(*info, disk));
+    path = std::make_shared<DiskPath>(*disk, std::move(backed));
     path->apply(io, info->settings, lifted_);
     known = path;
   }

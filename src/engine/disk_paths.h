@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// DiskPaths: what stands between front ends and a disk, as its settings say: limits, coalescing.
+// DiskPaths: what stands between front ends and a disk, as its settings say: limits, coalescing,
+// and what fetches a disk that is still elsewhere.
 //
 // Contract:
 //  P1  All who attach a disk get the same device while anybody has it (serve::ExportSource X1), so
@@ -27,10 +28,13 @@
 namespace firn::engine {
 
 class DiskPath;
+class Instant;
 
 class DiskPaths {
  public:
-  explicit DiskPaths(disk::Disks& disks) : disks_(disks) {}
+  // `instant`: has the disks of which parts are still elsewhere; nullptr: there are none.
+  explicit DiskPaths(disk::Disks& disks, Instant* instant = nullptr)
+      : disks_(disks), instant_(instant) {}
 
   // `disk` as disk::Disks::attach() understands it; a snapshot comes as it is.
   Result<std::shared_ptr<BlockDevice>> attach(Io& io, std::string_view disk);
@@ -50,6 +54,7 @@ class DiskPaths {
 
  private:
   disk::Disks& disks_;
+  Instant* const instant_;
   std::map<std::string, std::weak_ptr<DiskPath>> paths_;  // By the disk's uuid.
   bool lifted_ = false;
 };

@@ -48,7 +48,10 @@ using wire::ControlRequest;
 using wire::ControlVerb;
 
 Engine::Engine(std::unique_ptr<store::Pool> pool, std::unique_ptr<disk::Disks> disks)
-    : pool_(std::move(pool)), disks_(std::move(disks)), paths_(*disks_) {}
+    : pool_(std::move(pool)),
+      disks_(std::move(disks)),
+      instant_(*disks_),
+      paths_(*disks_, &instant_) {}
 
 Engine::~Engine() {
   disks_.reset();  // Before what it rests on.
@@ -86,7 +89,20 @@ Result<void> Engine::close(Io& io) {
 
 Result<std::string> Engine::disk(std::string_view name) const {
   const disk::DiskInfo info = TRY(disks_->info(name));
-  return answer_disk(info);
+  return answer_disk(info, instant_.progress(info.uuid));
+}
+
+// Everything else shows what the disk is, or comes to the disk itself: renames, settings, shrinks.
+Result<void> Engine::check_arrived(const ControlRequest& request) const {
+  const ControlVerb verb = request.verb;
+  std::string_view what;
+  if (verb == ControlVerb::snapshot_create) what = "have snapshots";
+  if (verb == ControlVerb::changes_begin) what = "be tracked";
+  if (verb == ControlVerb::disk_resize) what = "be resized";
+  if (verb == ControlVerb::extents) what = "list its extents";
+  if (what.empty()) return ok;
+  if (!request.base.empty()) TRY(refuse_arriving(*disks_, request.base, "be compared with"));
+  return refuse_arriving(*disks_, request.name, what);
 }
 
 Result<std::string> Engine::create(Io& io, const ControlRequest& request) {
@@ -179,6 +195,7 @@ Result<std::string> Engine::changes(Io& io, const ControlRequest& request) {
 }
 
 Result<std::string> Engine::answer(Io& io, const ControlRequest& request, const Service& service) {
+  TRY(check_arrived(request));
   switch (request.verb) {
     case ControlVerb::pool_info:
       return answer_pool(pool_->info(), service);
@@ -197,6 +214,9 @@ Result<std::string> Engine::answer(Io& io, const ControlRequest& request, const 
       return create(io, request);
     case ControlVerb::disk_set:
       return set(io, request);
+    case ControlVerb::disk_restore:
+      TRY(instant_.make(io, request.name, {request.settings.begin(), request.settings.end()}));
+      return disk(request.name);
     case ControlVerb::disk_resize:
     case ControlVerb::disk_rename:
     case ControlVerb::disk_flush:

@@ -21,6 +21,7 @@
 #include "disk/disks.h"
 #include "engine/answer.h"
 #include "engine/disk_paths.h"
+#include "engine/instant.h"
 #include "store/pool.h"
 #include "wire/control.h"
 
@@ -44,6 +45,7 @@ class Engine {
   store::Pool& pool() { return *pool_; }
   disk::Disks& disks() { return *disks_; }
   DiskPaths& paths() { return paths_; }
+  Instant& instant() { return instant_; }
 
  private:
   Engine(std::unique_ptr<store::Pool> pool, std::unique_ptr<disk::Disks> disks);
@@ -56,11 +58,15 @@ class Engine {
   Result<std::string> make_snapshot(Io& io, const wire::ControlRequest& request);
   Kept keep_after_snapshot(Io& io, std::string_view disk);
   Result<std::string> unmake(Io& io, const wire::ControlRequest& request);
+  Result<void> remove_disk(Io& io, std::string_view name, bool snapshots_too);
   Result<std::string> consolidate(Io& io, const wire::ControlRequest& request);
+  // What cannot be done with a disk of which parts are still elsewhere.
+  Result<void> check_arrived(const wire::ControlRequest& request) const;
   Result<std::string> disk(std::string_view name) const;
 
   std::unique_ptr<store::Pool> pool_;
   std::unique_ptr<disk::Disks> disks_;
+  Instant instant_;
   DiskPaths paths_;
 };
 

@@ -4,6 +4,7 @@
 #include "disk/changes.h"
 #include "engine/answer.h"
 #include "engine/engine.h"
+#include "engine/instant.h"
 #include "engine/settings.h"
 #include "wire/text.h"
 
@@ -48,6 +49,7 @@ class ChangesContext final : public serve::MetaContext {
 // `name`: the disk or one of its snapshots, `info` the disk's.
 Result<serve::Export> attach(Io& io, disk::Disks& disks, DiskPaths* paths, std::string_view name,
                              const disk::DiskInfo& info) {
+  if (paths == nullptr) TRY(refuse_arriving(disks, name, "be read without the daemon"));
   serve::Export made;
   made.name = name;
   made.description = text_setting(info.settings, "description");

@@ -65,11 +65,20 @@ Kept Engine::keep_after_snapshot(Io& io, std::string_view disk) {
   return Kept();
 }
 
+// A disk that is on its way is in use by what fetches it.
+Result<void> Engine::remove_disk(Io& io, std::string_view name, bool snapshots_too) {
+  const disk::DiskInfo info = TRY(disks_->info(name));
+  instant_.pause(io, info.uuid);
+  const Result<void> removed = disks_->remove(io, name, snapshots_too);
+  if (!removed) instant_.resume(io, name);
+  return removed;
+}
+
 Result<std::string> Engine::unmake(Io& io, const ControlRequest& request) {
   const wire::NameParts of = wire::split_name(request.name);
   const Begun begun(*disks_);
   if (request.verb == ControlVerb::disk_delete) {
-    TRY(disks_->remove(io, of.disk, request.snapshots));
+    TRY(remove_disk(io, of.disk, request.snapshots));
   } else if (request.verb == ControlVerb::snapshot_revert) {
     TRY(disks_->revert(io, of.disk, of.snapshot, request.force));
   } else {

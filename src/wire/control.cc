@@ -74,7 +74,7 @@ constexpr auto kUnnamed = NameRule::none;
 constexpr auto kDisk = NameRule::disk;
 constexpr auto kSnapshot = NameRule::snapshot;
 constexpr auto kAny = NameRule::any;
-constexpr std::array<Row, 27> kRows{{
+constexpr std::array<Row, 28> kRows{{
     {ControlVerb::pool_info, "GET", "pool", kUnnamed, "", kNone, kNone},
     {ControlVerb::pool_grow, "POST", "pool", kUnnamed, "grow", kSize, kSize},
     {ControlVerb::pool_check, "POST", "pool", kUnnamed, "check", kRepair, kNone},
@@ -87,6 +87,7 @@ constexpr std::array<Row, 27> kRows{{
     {ControlVerb::disk_rename, "POST", "disks", kDisk, "rename", kTo, kTo},
     {ControlVerb::disk_delete, "POST", "disks", kDisk, "delete", kSnapshots, kNone},
     {ControlVerb::disk_set, "POST", "disks", kDisk, "set", kSettings, kSettings},
+    {ControlVerb::disk_restore, "POST", "disks", kDisk, "restore", kSettings, kSettings},
     {ControlVerb::disk_flush, "POST", "disks", kDisk, "flush", kNone, kNone},
     {ControlVerb::disk_socket, "POST", "disks", kAny, "socket", kNone, kNone},
     {ControlVerb::disk_consolidate, "POST", "disks", kDisk, "consolidate", kKeep, kNone},

@@ -55,6 +55,7 @@ enum class ControlVerb : uint8_t {
   changes_end = 25,
   changes_off = 26,
   disk_shrink = 27,  // Moves grains until sparse storage blocks are empty; answers when it is done.
+  disk_restore = 28,  // From an archive, served at once; `settings` says from where.
 };
 
 inline constexpr uint64_t kExtentsMax = 100'000;  // In one answer.
@@ -65,7 +66,8 @@ struct ControlRequest {
   std::string to{};     // disk_rename, snapshot_clone.
   uint64_t bytes = 0;   // disk_create, disk_resize, pool_grow.
   bool repair = false;  // pool_check.
-  // disk_set, disk_create. Sorted by key, each key once. An empty value restores the default.
+  // disk_set, disk_create, disk_restore. Sorted by key, each key once. An empty value restores the
+  // default.
   std::vector<std::pair<std::string, std::string>> settings{};
   bool force = false;               // snapshot_revert: under its clients.
   bool snapshots = false;           // disk_delete: with its snapshots.

@@ -51,6 +51,7 @@ std::vector<ControlRequest> full_requests() {
       {.verb = Verb::changes_end, .name = "a", .app = "nightly"},
       {.verb = Verb::changes_off, .name = "a"},
       {.verb = Verb::disk_shrink, .name = "a"},
+      {.verb = Verb::disk_restore, .name = "a", .settings = {{"snapshot", "b@c"}, {"url", "/d"}}},
   };
 }
 
