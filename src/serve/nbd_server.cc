@@ -76,6 +76,7 @@ void NbdServer::run_session(NbdSession& session) {
   session.run(io_);
   --world_.numbers.connections;
   sessions_.erase(place);
+  if (sessions_.empty()) io_.wake(nobody_left_);
 }
 
 // Io has no wait with a limit, so somebody looks at the clock while a session has a deadline.
@@ -114,6 +115,7 @@ void NbdServer::drain(Duration patience) {
                     "it did not finish in time");
     session->abort(io_);
   }
+  while (!sessions_.empty()) io_.park(nobody_left_);  // Those of converse() are not in our group.
   group_.wait();
 }
 

@@ -8,7 +8,7 @@
 //      counted.
 //  V3  drain(): nobody new is accepted, what is in flight is answered, then connections close;
 //      what is not over at the deadline is cut off. Requests already given to a device always
-//      run to their end.
+//      run to their end, and drain() waits for them, whoever runs the session.
 //  V4  Everything happens on one shard; counters are read there too.
 #pragma once
 
@@ -73,6 +73,7 @@ class NbdServer {
   World world_;
   std::list<Listener> listeners_;
   std::list<NbdSession*> sessions_;
+  WaitList nobody_left_;  // Woken when the last session has ended.
   bool draining_ = false;
   Group group_;  // Last: its fibers use everything above.
 };

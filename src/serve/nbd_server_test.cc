@@ -150,6 +150,30 @@ TEST(NbdServer, V3_drain_cuts_off_who_does_not_read) {
   EXPECT_TRUE(server.log.says("client cut off"));
 }
 
+TEST(NbdServer, V3_drain_waits_for_a_cut_conversation_too) {
+  TestServer server;
+  server.simulate(1, [&] {
+    auto client = server.client();  // Its session runs in a fiber that is not the server's.
+    client->connect("disk", Form::structured);
+    server.device->hold();
+    client->put_request({0, Command::write, 1, 0, 4096}, pattern(4096, 1));
+    EXPECT_TRUE(server.wait_until([&] { return server.device->waiting() == 1; }));
+    Group draining(server.io());
+    bool drained = false;
+    server.io().spawn(draining, [&] {
+      server.server->drain(std::chrono::milliseconds(0));
+      EXPECT_EQ(server.server->counters().connections, 0u);
+      drained = true;
+    });
+    EXPECT_TRUE(server.wait_until([&] { return server.log.says("client cut off"); }));
+    server.io().sleep(std::chrono::minutes(1));
+    EXPECT_FALSE(drained) << "a device still has a request";
+    server.device->let_go(server.io());
+    draining.wait();
+    EXPECT_TRUE(drained);
+  });
+}
+
 TEST(NbdServer, one_conversation_over_a_pair_of_pipes) {
   TestServer server;
   server.run([&] {

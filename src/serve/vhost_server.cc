@@ -95,6 +95,7 @@ void VhostServer::serve(Port* port, const std::string& name, std::unique_ptr<Soc
   session.run();
   sessions_.erase(place);
   if (port != nullptr) port->session = nullptr;
+  if (sessions_.empty()) io_.wake(nobody_left_);
 }
 
 void VhostServer::look_at_disks() {
@@ -114,6 +115,7 @@ void VhostServer::drain(Duration patience) {
               "its requests did not end in time");
     session->abort();
   }
+  while (!sessions_.empty()) io_.park(nobody_left_);  // Those of converse() are not in our group.
   group_.wait();
 }
 

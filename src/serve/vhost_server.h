@@ -64,6 +64,7 @@ class VhostServer {
   std::map<std::string, VhostCounters, std::less<>> counters_;
   std::list<std::unique_ptr<Port>> ports_;
   std::list<VhostSession*> sessions_;
+  WaitList nobody_left_;  // Woken when the last session has ended.
   bool draining_ = false;
   Group group_;  // Last: its fibers use everything above.
 };
