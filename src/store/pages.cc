@@ -500,6 +500,17 @@ Result<void> PageStore::flush_home(Io& io) {
   return flushed;
 }
 
+// Guest data and home pages, side by side: neither needs the other, the transaction needs both.
+Result<void> PageStore::flush_before_journal(Io& io) {
+  if (!home_unflushed_) return before_journal_(io);
+  Result<void> home;
+  Group beside(io);
+  io.spawn(beside, [&] { home = flush_home(io); });
+  const Result<void> data = before_journal_(io);
+  beside.wait();
+  return data ? home : data;
+}
+
 Result<void> PageStore::write_transaction(Io& io, uint64_t id, View payload,
                                           uint64_t home_durable) {
   if (journal_.slots_for(payload.size()) > journal_.free_slots()) {
@@ -532,17 +543,15 @@ Result<void> PageStore::commit_once(Io& io) {
   journal_.applied(id - 1);
 #endif
   const uint64_t home_written = journal_.applied();
-  Result<void> done;
 #ifdef FIRN_MUTANT_no_home_flush
   home_unflushed_ = false;
-#else
-  done = flush_home(io);                                                                  // W6
 #endif
 #ifdef FIRN_MUTANT_journal_before_data
+  Result<void> done = flush_home(io);
   if (done && !payload.empty()) done = write_transaction(io, id, payload, home_written);
   if (done) done = before_journal_(io);
 #else
-  if (done) done = before_journal_(io);                                                   // W2
+  Result<void> done = flush_before_journal(io);                                           // W2, W6
   if (done && !payload.empty()) done = write_transaction(io, id, payload, home_written);  // W3
 #endif
   committing_bytes_ = 0;

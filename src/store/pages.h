@@ -245,6 +245,7 @@ class PageStore {
   Result<void> write_transaction(Io& io, uint64_t id, View payload, uint64_t home_durable);
   void make_room();
   Result<void> flush_home(Io& io);
+  Result<void> flush_before_journal(Io& io);
   void capture_oldest(Capture& capture);
   Result<void> write_captured(Io& io, Capture& capture);
   void settle(const Capture& capture);
