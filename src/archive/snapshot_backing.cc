@@ -32,6 +32,12 @@ FetchJob narrow(const FetchJob& job, uint64_t first, uint64_t end,
   return narrowed;
 }
 
+Result<std::unique_ptr<ObjectStore>> open_with_patience(Io& io, const SnapshotPlace& place) {
+  OpenStoreHow how;
+  how.patience_s = kPatienceSeconds;
+  return open_store(io, place.url, how);
+}
+
 // Of one fetch(): jobs, and the fibers that take them.
 class Fetchers {
  public:
@@ -75,15 +81,16 @@ class Fetchers {
 
 }  // namespace
 
+SnapshotBacking::SnapshotBacking(SnapshotPlace place)
+    : SnapshotBacking(std::move(place), open_with_patience) {}
+
 SnapshotBacking::Opened::~Opened() {
   if (archive != nullptr) static_cast<void>(archive->close(io).has_value());  // Only read.
 }
 
 Result<std::shared_ptr<SnapshotBacking::Opened>> SnapshotBacking::open(Io& io) const {
   auto made = std::make_shared<Opened>(io);
-  OpenStoreHow patient;
-  patient.patience_s = kPatienceSeconds;
-  made->store = TRY(open_store(io, place_.url, patient));
+  made->store = TRY(opener_(io, place_));
   Archive::How how;
   how.credentials = TRY(read_credentials(io, place_.key_file, place_.passphrase_file));
   made->archive = TRY(Archive::open(io, *made->store, std::move(how)));

@@ -8,6 +8,7 @@
 //      places are kept.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -28,7 +29,11 @@ struct SnapshotPlace {
 
 class SnapshotBacking final : public disk::Backing {
  public:
-  explicit SnapshotBacking(SnapshotPlace place) : place_(std::move(place)) {}
+  // How the store of a place is reached; open_store() as a rule.
+  using Opener = std::function<Result<std::unique_ptr<ObjectStore>>(Io&, const SnapshotPlace&)>;
+  explicit SnapshotBacking(SnapshotPlace place);
+  SnapshotBacking(SnapshotPlace place, Opener opener)
+      : place_(std::move(place)), opener_(std::move(opener)) {}
 
   Result<void> fetch(Io& io, uint64_t first, uint64_t count, const Wanted& wanted,
                      const Sink& sink) override;
@@ -50,6 +55,7 @@ class SnapshotBacking final : public disk::Backing {
   Result<std::shared_ptr<Opened>> open(Io& io) const;
 
   const SnapshotPlace place_;
+  const Opener opener_;
   Mutex opening_;
   std::shared_ptr<Opened> opened_;
 };
