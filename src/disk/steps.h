@@ -20,7 +20,12 @@ class Steps {
   // `stopping` is looked at before each atom, and lives as long as this. `pace` is shared by all
   // jobs of a pool: it knows the guests from one to the next.
   Steps(store::Pool& pool, Gate& gate, policy::JobPace& pace, const bool& stopping)
-      : pool_(pool), gate_(gate), pace_(pace), stopping_(stopping) {}
+      : pool_(pool), gate_(gate), pace_(pace), stopping_(stopping) {
+    pool_.watch(pace_);
+  }
+  ~Steps() { pool_.unwatch(); }
+  Steps(const Steps&) = delete;
+  Steps& operator=(const Steps&) = delete;
 
   // Runs `atom` inside the pool's gate and with an admission; then rests as long as guests need.
   // Errc::cancelled when it is time to stop.
@@ -33,16 +38,19 @@ class Steps {
   template <class Lock, class Atom>
   Result<void> step(Io& io, Lock&& lock, Atom&& atom) {
     TRY(go_on());
-    const Time began = io.now();
+    Duration took{};
     {
       const auto pass = gate_.enter(io);
       [[maybe_unused]] const auto held = lock();
       const auto admission =
           TRY(pool_.pages().admit(io, store::PageStore::kAdmissionBytes, store::Priority::job));
+      const Time began = io.now();  // What came before was waiting, which nobody feels.
+      pool_.disturb();
       TRY(atom());
+      pool_.disturb();
+      took = io.now() - began;
     }
     ++done_;
-    const Duration took = io.now() - began;
     work_ += took;
     return rest(io, pace_.rest_after(took, pool_.guests_in_flight(), pool_.guest_requests()));
   }

@@ -17,16 +17,18 @@ namespace {
 // locks.
 constexpr uint64_t kPieceBytes = kMiB;
 
-// Counts a guest's request as long as it lasts: background work steps back.
+// Counts a guest's read as long as it lasts: background work steps back.
 class Guest {
  public:
-  explicit Guest(store::Pool& pool) : pool_(pool) { pool_.guest_began(); }
-  ~Guest() { pool_.guest_ended(); }
+  Guest(store::Pool& pool, Io& io) : pool_(pool), io_(io), mark_(pool_.guest_began(io)) {}
+  ~Guest() { pool_.guest_ended(io_, mark_); }
   Guest(const Guest&) = delete;
   Guest& operator=(const Guest&) = delete;
 
  private:
   store::Pool& pool_;
+  Io& io_;
+  const store::Pool::GuestMark mark_;
 };
 
 }  // namespace
@@ -117,7 +119,7 @@ Result<ThinDisk::Runs> ThinDisk::find(Io& io, uint64_t first, uint64_t count) {
 Result<void> ThinDisk::read(Io& io, Range range, Iovec into) {
   CHECK(total_of(into) == range.length);
   TRY(check_range(range));
-  const Guest guest(pool_);
+  const Guest guest(pool_, io);
   ++counters_.reads;
   counters_.read_bytes += range.length;
   if (range.length <= kPieceBytes) return read_piece(io, range, into);
@@ -225,13 +227,15 @@ Result<void> ThinDisk::map(Io& io, Range range, ExtentSink& sink) {
 // --- durability and size
 
 Result<void> ThinDisk::flush(Io& io) {
-  const Guest guest(pool_);
+  pool_.guest_began();
   ++counters_.flushes;
 #ifdef FIRN_MUTANT_flush_without_commit
-  return pool_.flush_data(io);
+  Result<void> done = pool_.flush_data(io);
 #else
-  return pool_.flush(io);
+  Result<void> done = pool_.flush(io);
 #endif
+  pool_.guest_ended();
+  return done;
 }
 
 Result<void> ThinDisk::resize(Io& io, uint64_t bytes) {

@@ -68,5 +68,41 @@ TEST(ThinDiskSim, S6_large_first_touches_in_flight_never_share_a_block) {
   }
 }
 
+// P6: what guests feel of a job, and only that, makes its share smaller.
+TEST(ThinDiskSim, P6_a_job_that_guests_feel_takes_less) {
+  for (const bool felt : {false, true}) {
+    sim::World world;
+    sim::SimIo io(world, 1);
+    io.run([&] {
+      ASSERT_TRUE(store::Pool::create(io, "/p", {.bytes = 17 * kMiB, .journal_bytes = kMiB}));
+      auto pool = store::Pool::open(io, "/p", {.background = false}).take();
+      EXPECT_EQ(pool->guest_began(io).began, Time{}) << "nobody watches";
+      pool->guest_ended(io, {});
+      policy::JobPace pace;
+      const uint32_t share = pace.share_permille();
+      pool->watch(pace);
+      for (int i = 0; i < 2000; ++i) {
+        const auto mark = pool->guest_began(io);
+        io.sleep(std::chrono::microseconds(100));
+        if (i % 4 == 0) {
+          pool->disturb();
+          if (felt) io.sleep(std::chrono::milliseconds(1));
+          pool->disturb();
+        }
+        pool->guest_ended(io, mark);
+        static_cast<void>(pace.rest_after(std::chrono::microseconds(10), 1));
+      }
+      pool->unwatch();
+      if (felt) {
+        EXPECT_LT(pace.share_permille(), share);
+      } else {
+        EXPECT_EQ(pace.share_permille(), share);
+      }
+      EXPECT_EQ(pool->guests_in_flight(), 0u);
+      EXPECT_TRUE(pool->close(io));
+    });
+  }
+}
+
 }  // namespace
 }  // namespace firn::disk

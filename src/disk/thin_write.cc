@@ -45,7 +45,7 @@ Result<void> ThinDisk::write(Io& io, Range range, Iovec from, WriteFlags flags) 
   CHECK(total_of(from) == range.length);
   TRY(may_write());
   TRY(check_range(range));
-  pool_.guest_began();
+  const store::Pool::GuestMark mark = pool_.guest_began(io);
   ++counters_.writes;
   ++writing_;
   note_order(range);
@@ -60,7 +60,7 @@ Result<void> ThinDisk::write(Io& io, Range range, Iovec from, WriteFlags flags) 
   }
   --writing_;
   if (result) result = flags.fua ? pool_.flush(io) : pool_.preserve(io);
-  pool_.guest_ended();
+  pool_.guest_ended(io, mark);
   return result;
 }
 

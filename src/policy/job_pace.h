@@ -44,7 +44,7 @@ class JobPace {
   struct Limits {
     uint32_t short_permille = 100;  // Of the time, for steps no longer than the guests' p99.
     uint32_t long_permille = 5;     // For longer ones.
-    uint32_t floor_permille = 1;
+    uint32_t floor_permille = 5;
     uint32_t quiet_looks = 3;
     Duration rest_max = std::chrono::seconds(1);
     Duration p99_assumed = std::chrono::microseconds(200);  // Until guests were seen.

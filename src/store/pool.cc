@@ -55,6 +55,10 @@ struct Pool::Impl {
 
   uint64_t guest_requests = 0;
   uint64_t guests_in_flight = 0;
+  policy::JobPace* watching = nullptr;
+  size_t watchers = 0;
+  uint64_t disturbances = 0;  // Steps and commits of jobs that began or ended ...
+  size_t disturbing = 0;      // ... and commits that are under way.
 
   bool stopping = false;
   std::unique_ptr<Group> background;
@@ -278,6 +282,33 @@ void Pool::guest_began() {
   ++impl_->guests_in_flight;
 }
 void Pool::guest_ended() { --impl_->guests_in_flight; }
+
+Pool::GuestMark Pool::guest_began(Io& io) {
+  guest_began();
+  if (impl_->watching == nullptr) return {};
+  return {io.now(), impl_->disturbances};
+}
+
+void Pool::guest_ended(Io& io, const GuestMark& mark) {
+  guest_ended();
+  if (impl_->watching == nullptr || mark.began == Time{}) return;
+  const bool beside = impl_->disturbing > 0 || impl_->disturbances != mark.disturbances;
+  impl_->watching->guest_saw(io.now() - mark.began, beside);
+}
+
+void Pool::watch(policy::JobPace& pace) {
+  CHECK(impl_->watching == nullptr || impl_->watching == &pace, "jobs share one pace");
+  impl_->watching = &pace;
+  ++impl_->watchers;
+}
+
+void Pool::unwatch() {
+  CHECK(impl_->watchers > 0);
+  if (--impl_->watchers == 0) impl_->watching = nullptr;
+}
+
+void Pool::disturb() { ++impl_->disturbances; }
+
 size_t Pool::guests_in_flight() const { return impl_->guests_in_flight; }
 uint64_t Pool::guest_requests() const { return impl_->guest_requests; }
 bool Pool::background() const { return impl_->settings.background && !impl_->settings.read_only; }
@@ -317,7 +348,11 @@ void Pool::Impl::run_committer(Io& io) {
       io.park(pages->pressing());
       continue;
     }
+    ++disturbances;
+    ++disturbing;
     const Result<void> done = pages->commit(io);
+    --disturbing;
+    ++disturbances;
     if (!done) log(LogLevel::error, "pool '{}': {}", directory, text_of(done.error()));
   }
 }

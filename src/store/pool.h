@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "base/units.h"
 #include "io/io.h"
+#include "policy/job_pace.h"
 
 namespace firn::store {
 
@@ -143,6 +144,19 @@ class Pool {
   void guest_ended();
   size_t guests_in_flight() const;
   uint64_t guest_requests() const;  // Ever begun.
+  // The same for reads and writes, whose time is told to those who watch(). Costs no clock while
+  // nobody does.
+  struct GuestMark {
+    Time began{};  // Zero: nobody watched.
+    uint64_t disturbances = 0;
+  };
+  GuestMark guest_began(Io& io);
+  void guest_ended(Io& io, const GuestMark& mark);
+  // A job whose pace follows what guests feel of its steps, and of the commits that these cause.
+  // All that run at a time share one pace.
+  void watch(policy::JobPace& pace);
+  void unwatch();
+  void disturb();  // At the beginning and the end of a step.
   // Whether this opening runs fibers of its own; then disk/ does too.
   bool background() const;
   // The pool root page, pinned: where disk/ keeps its catalog.
