@@ -57,6 +57,8 @@ class BackedDisk final : public BlockDevice {
     uint64_t total_bytes = 0;
   };
   Progress progress() const;
+  // Requests that fetching has made of the disk below, so far; guests' own are not among them.
+  uint64_t fetch_writes() const { return fetch_writes_; }
 
   Geometry geometry() const override { return below_->geometry(); }
   Result<void> read(Io& io, Range range, Iovec into) override;
@@ -104,6 +106,7 @@ class BackedDisk final : public BlockDevice {
   RangeLocks fetching_;   // Readers that want the same: one fetches.
   uint32_t waiting_ = 0;  // Readers that wait for a fetch: B4.
   WaitList nobody_waits_;
+  uint64_t fetch_writes_ = 0;
 };
 
 }  // namespace firn::disk

@@ -296,6 +296,7 @@ std::string Daemon::metrics() const {
   add_disks(text, engine_->disks().list());
   add_tracking(text, engine_->disks().tracking().tracked());
   add_jobs(text, engine_->disks().jobs(), engine_->disks().job_counters());
+  add_instant(text, engine_->instant().all());
   add_paths(text, engine_->paths().parts());
   const NbdMetrics servers[] = {{"unix", local_.get()}, {"tcp", remote_.get()}};
   add_nbd(text, servers);

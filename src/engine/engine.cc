@@ -50,7 +50,7 @@ using wire::ControlVerb;
 Engine::Engine(std::unique_ptr<store::Pool> pool, std::unique_ptr<disk::Disks> disks)
     : pool_(std::move(pool)),
       disks_(std::move(disks)),
-      instant_(*disks_),
+      instant_(*pool_, *disks_),
       paths_(*disks_, &instant_) {}
 
 Engine::~Engine() {

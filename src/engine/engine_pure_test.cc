@@ -203,6 +203,7 @@ TEST(Metrics, M1_everything_is_valid_text) {
   running.state = disk::JobState::running;
   running.steps_done = 2;
   add_jobs(text, {waiting, running, waiting}, {.consolidated = 5, .work_ns = 1'500'000'000});
+  add_instant(text, {{"c", {{.done_bytes = 1, .total_bytes = 2}, "no route"}}});
   add_paths(text, {{"a", {}}});
   add_nbd(text, {});
   add_io(text, FiberIoCounters());
@@ -216,6 +217,7 @@ TEST(Metrics, M1_everything_is_valid_text) {
         "firn_job_steps_done{kind=\"consolidate\",state=\"running\"} 2\n",
         "firn_job_steps_planned{kind=\"drop\",state=\"waiting\"} 6\n",
         "firn_jobs_ended_total{how=\"consolidated\"} 5\n",
+        "firn_restoring_done_bytes{disk=\"c\"} 1\n", "firn_restoring_stalled{disk=\"c\"} 1\n",
         "firn_job_work_seconds_total{kind=\"layer\"} 1.5\n", "firn_disk_layers{disk=\"a\"} 1\n",
         "firn_pool_data_read_bytes_total{by=\"consolidate\"} 0\n"}) {
     EXPECT_NE(out.find(line), std::string::npos) << line;

@@ -16,6 +16,10 @@ constexpr std::string_view kPassphraseFileKey = "base.passphrase-file";
 constexpr Duration kRetry = std::chrono::seconds(2);
 constexpr Duration kTick = std::chrono::milliseconds(50);
 
+// A step is mostly waiting for the store, so what guests feel of it is less than its time says: the
+// rest is never long.
+constexpr policy::JobPace::Limits kPaceLimits{.rest_max = std::chrono::milliseconds(250)};
+
 std::string value_of(const std::map<std::string, std::string>& of, std::string_view key) {
   const auto found = of.find(std::string(key));
   return found == of.end() ? "" : found->second;
@@ -64,6 +68,7 @@ struct Instant::Arriving {
   std::shared_ptr<disk::BackedDisk> disk;
   bool stopping = false;
   std::string error;
+  policy::JobPace pace{kPaceLimits};
   Group group;  // Last: its fiber uses everything above.
 };
 
@@ -81,7 +86,7 @@ Result<void> refuse_arriving(const disk::Disks& disks, std::string_view name,
               info->name, value_of(info->settings, disk::kBackedKey), verb);
 }
 
-Instant::Instant(disk::Disks& disks) : disks_(disks) {}
+Instant::Instant(store::Pool& pool, disk::Disks& disks) : pool_(pool), disks_(disks) {}
 Instant::~Instant() { CHECK(arriving_.empty(), "end() was not called"); }
 
 // --- devices
@@ -151,9 +156,22 @@ void Instant::resume(Io& io, std::string_view name) {
   io.spawn(arriving->group, [this, &io, one = arriving.get()] { run(io, *one); });
 }
 
-void Instant::rest(Io& io, const Arriving& arriving) {
-  const Time until = io.now() + kRetry;
-  while (!arriving.stopping && io.now() < until) io.sleep(kTick);
+void Instant::rest(Io& io, const Arriving& arriving, Duration how_long) {
+  const Time until = io.now() + how_long;
+  while (!arriving.stopping && io.now() < until) io.sleep(std::min(kTick, until - io.now()));
+}
+
+// What fetching writes passes through the disk as guests' requests do: it is no guest.
+Duration Instant::pace(Arriving& arriving, Duration step) {
+  const uint64_t guests = pool_.guest_requests() - arriving.disk->fetch_writes();
+  return arriving.pace.rest_after(step, pool_.guests_in_flight(), guests);
+}
+
+std::string Instant::name_of(const std::string& uuid) const {
+  for (const disk::DiskInfo& info : disks_.list()) {
+    if (info.uuid == uuid) return info.name;
+  }
+  return uuid;
 }
 
 Result<bool> Instant::step(Io& io, Arriving& arriving) {
@@ -164,21 +182,24 @@ Result<bool> Instant::step(Io& io, Arriving& arriving) {
 
 void Instant::run(Io& io, Arriving& arriving) {
   while (!arriving.stopping) {
+    const Time began = io.now();
     const Result<bool> all = step(io, arriving);
     if (all) {
-      if (!arriving.error.empty()) log(LogLevel::info, "disk {}: fetched again", arriving.uuid);
+      if (!arriving.error.empty()) {
+        log(LogLevel::info, "disk '{}': fetched again", name_of(arriving.uuid));
+      }
       arriving.error.clear();
-      if (!*all) continue;
-      arriving.disk.reset();
-      return;
+      if (*all) break;
+      rest(io, arriving, pace(arriving, io.now() - began));
+      continue;
     }
     const std::string why(text_of(all.error()));
     if (arriving.error.empty()) {
-      log(LogLevel::warning, "disk {}: cannot be fetched now, and is tried again: {}",
-          arriving.uuid, why);
+      log(LogLevel::warning, "disk '{}': cannot be fetched now, and is tried again: {}",
+          name_of(arriving.uuid), why);
     }
     arriving.error = why;
-    rest(io, arriving);
+    rest(io, arriving, kRetry);
   }
   arriving.disk.reset();
 }
@@ -205,6 +226,14 @@ std::optional<Instant::Progress> Instant::progress(const std::string& uuid) cons
   const auto found = arriving_.find(uuid);
   if (found == arriving_.end() || found->second->disk == nullptr) return std::nullopt;
   return Progress{found->second->disk->progress(), found->second->error};
+}
+
+std::map<std::string, Instant::Progress> Instant::all() const {
+  std::map<std::string, Progress> found;
+  for (const auto& [uuid, arriving] : arriving_) {
+    if (const auto now = progress(uuid)) found.emplace(name_of(uuid), *now);
+  }
+  return found;
 }
 
 // --- the beginning

@@ -8,6 +8,7 @@
 //      without a daemon the disk is refused.
 //  T3  A store that cannot be reached is tried again for as long as it takes.
 //  T4  The settings hold places, never secrets.
+//  T5  Guests go first (P6): while any guest of the pool is busy, fetching rests after each step.
 #pragma once
 
 #include <map>
@@ -19,6 +20,8 @@
 #include "disk/backed.h"
 #include "disk/disks.h"
 #include "engine/settings.h"
+#include "policy/job_pace.h"
+#include "store/pool.h"
 
 namespace firn::engine {
 
@@ -32,7 +35,7 @@ Result<void> refuse_arriving(const disk::Disks& disks, std::string_view disk,
 
 class Instant {
  public:
-  explicit Instant(disk::Disks& disks);
+  Instant(store::Pool& pool, disk::Disks& disks);
   ~Instant();
 
   // In a daemon: from here on disks are fetched. `io` outlives end().
@@ -53,16 +56,21 @@ class Instant {
     std::string error;  // Why it does not go on now.
   };
   std::optional<Progress> progress(const std::string& uuid) const;
+  // Of all disks that are on their way, by name.
+  std::map<std::string, Progress> all() const;
 
  private:
   struct Arriving;
   void run(Io& io, Arriving& arriving);
-  void rest(Io& io, const Arriving& arriving);
+  static void rest(Io& io, const Arriving& arriving, Duration how_long);
+  Duration pace(Arriving& arriving, Duration step);
+  std::string name_of(const std::string& uuid) const;
   Result<bool> step(Io& io, Arriving& arriving);
   Result<void> finish(Io& io, const Arriving& arriving);
   std::shared_ptr<disk::BackedDisk> backed(const disk::DiskInfo& info,
                                            const std::shared_ptr<BlockDevice>& disk);
 
+  store::Pool& pool_;
   disk::Disks& disks_;
   bool running_ = false;
   std::map<std::string, std::unique_ptr<Arriving>> arriving_;       // By uuid.

@@ -281,6 +281,22 @@ void add_tracking(MetricsText& text, const std::vector<disk::TrackingInfo>& disk
        [](const Info& info) { return info.lost_log_pages; });
 }
 
+void add_instant(MetricsText& text, const std::map<std::string, Instant::Progress>& disks) {
+  const auto each = [&](std::string_view name, std::string_view help, auto value) {
+    text.family(name, MetricType::gauge, help);
+    for (const auto& [disk, progress] : disks) {
+      text.sample({{"disk", disk}}, uint64_t{value(progress)});
+    }
+  };
+  using Progress = Instant::Progress;
+  each("firn_restoring_bytes", "Size of a disk that is being fetched from an archive.",
+       [](const Progress& progress) { return progress.disk.total_bytes; });
+  each("firn_restoring_done_bytes", "What of it is here.",
+       [](const Progress& progress) { return progress.disk.done_bytes; });
+  each("firn_restoring_stalled", "1 while it cannot be fetched; the log says why.",
+       [](const Progress& progress) { return progress.error.empty() ? uint64_t{0} : uint64_t{1}; });
+}
+
 namespace {
 
 using Paths = std::map<std::string, DiskPaths::Parts>;

@@ -22,6 +22,7 @@
 
 #include "disk/disks.h"
 #include "engine/disk_paths.h"
+#include "engine/instant.h"
 #include "io/fiber_io.h"
 #include "serve/nbd_server.h"
 #include "serve/vhost_server.h"
@@ -57,6 +58,8 @@ void add_tracking(MetricsText& text, const std::vector<disk::TrackingInfo>& disk
 void add_disks(MetricsText& text, const std::vector<disk::DiskInfo>& disks);
 void add_jobs(MetricsText& text, const std::vector<disk::JobInfo>& jobs,
               const disk::JobCounters& counters);
+// Disks that are being fetched from an archive.
+void add_instant(MetricsText& text, const std::map<std::string, Instant::Progress>& disks);
 // Limits and coalescing, of the disks that have them in their path now.
 void add_paths(MetricsText& text, const std::map<std::string, DiskPaths::Parts>& paths);
 // The NBD servers, by the transport of their listeners.
