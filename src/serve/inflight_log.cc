@@ -195,18 +195,23 @@ std::vector<PackedLog::Left> PackedLog::recover(bool published) {
     Left left{i, {}};
     const uint16_t count = get<uint16_t>(entry(i) + kPackedNumAt);
     bool whole = count > 0 && count <= size_;
-    uint16_t each = i;
-    for (uint16_t n = 0; whole && n < count; ++n) {
+    std::vector<uint16_t> places;
+    for (uint16_t n = 0, each = i; whole && n < count; ++n) {
       whole = each < size_ && !taken[each];
       if (!whole) break;
       taken[each] = true;
+      places.push_back(each);
       left.descriptors.push_back(copy_once<Descriptor>(entry(each) + kPackedDescriptorAt));
       last_[i] = each;
       const uint16_t following = get<uint16_t>(entry(each) + kPackedNextAt);
       next_[each] = following;
       each = following;
     }
-    if (whole) ordered.emplace_back(get<uint64_t>(entry(i) + kCounterAt), std::move(left));
+    if (whole) {
+      ordered.emplace_back(get<uint64_t>(entry(i) + kCounterAt), std::move(left));
+    } else {  // A chain that cannot be holds nothing: its places are free.
+      for (const uint16_t each : places) taken[each] = false;
+    }
   }
   std::sort(ordered.begin(), ordered.end(),
             [](const auto& a, const auto& b) { return a.first < b.first; });

@@ -230,7 +230,7 @@ Result<void> VhostSession::start_if_ready(uint32_t index) {
   shape.packed = packed();
   shape.event_index = (features_ & virtio::kEventIndex) != 0;
   shape.indirect = (features_ & virtio::kIndirect) != 0;
-  shape.log = log_of(index, shape.size);
+  shape.log = TRY(log_of(index, shape.size));
   return target.start();
 }
 
@@ -251,12 +251,17 @@ size_t VhostSession::log_bytes(uint16_t queue_size) const {
   return Virtqueue::log_bytes(packed(), queue_size);
 }
 
-Bytes VhostSession::log_of(uint32_t index, uint32_t size) const {
+Result<Bytes> VhostSession::log_of(uint32_t index, uint32_t size) const {
   if (inflight_ == nullptr || index >= inflight_shape_.queues ||
       size != inflight_shape_.queue_size) {
-    return {};
+    return Bytes();
   }
   const size_t each = log_bytes(inflight_shape_.queue_size);
+  if (!Range{each * index, each}.within(inflight_->size())) {
+    return fail(Errc::invalid,
+                "ring {}: the memory for requests in flight was made for rings of another kind",
+                index);
+  }
   return inflight_->bytes().subspan(each * index, each);
 }
 
@@ -301,6 +306,9 @@ Result<void> VhostSession::take_inflight(Message& message) {
     return fail(Errc::invalid, "{} bytes for the requests of {} rings of {} places", shape.bytes,
                 shape.queues, shape.queue_size);
   }
+  if (shape.offset % sizeof(uint64_t) != 0) {
+    return fail(Errc::invalid, "memory for requests in flight at {} is not aligned", shape.offset);
+  }
   inflight_ = TRY(SharedMap::make(message.fds[0], shape.offset, shape.bytes, "requests in flight"));
   inflight_shape_ = shape;
   if (recalled_ || shape.bytes < logs + kKeepsakeBytes) return ok;
@@ -336,6 +344,7 @@ Result<void> VhostSession::set_config(Message& message) {
 Result<void> VhostSession::set_backend_socket(Message& message) {
   std::unique_ptr<Socket> socket = TRY(adopt_socket(message.fds[0].get()));
   (void)message.fds[0].release();
+  if (backend_ != nullptr) io_.shutdown(*backend_);  // Somebody may wait for room in it.
   while (telling_) io_.yield();
   backend_ = std::move(socket);
   look_at_config();

@@ -103,7 +103,7 @@ class VhostSession final : private VhostQueue::Owner {
   void stop_all(VhostQueue::Stop how);
   void pause_all();
   void resume_all();
-  Bytes log_of(uint32_t index, uint32_t size) const;
+  Result<Bytes> log_of(uint32_t index, uint32_t size) const;
   void keep();
   size_t log_bytes(uint16_t queue_size) const;
 

@@ -578,6 +578,9 @@ TEST(Vhost, wrong_descriptors_end_the_session) {
   expect_dropped("requests of 4 rings", [](TestFront& f, TestGuest& g) {
     f.say(R::set_inflight, vhost::encode(vhost::Inflight{64, 0, 4, 1024}), {g.fd.get()});
   });
+  expect_dropped("not aligned", [](TestFront& f, TestGuest& g) {
+    f.say(R::set_inflight, vhost::encode(vhost::Inflight{1 << 20, 1, 1, 1024}), {g.fd.get()});
+  });
 }
 
 TEST(Vhost, too_many_descriptors) {
