@@ -14,38 +14,47 @@ namespace {
 
 constexpr uint64_t kReadAround = 16;     // Grains: what is compressed together.
 constexpr uint64_t kHydrateRegions = 8;  // At a time.
+constexpr uint64_t kMapBytes = kGiB;     // At a time.
 
-// Holes of the disk below that are not here are data.
+// Holes of the disk below that were not here when it was asked are data. Not as it is when a hole
+// is told: what was fetched meanwhile would be no hole below, and none here.
 class BackedExtents final : public ExtentSink {
  public:
-  using IsHere = std::function<bool(uint64_t grain)>;
-  BackedExtents(ExtentSink& to, uint64_t at, IsHere is_here)
-      : to_(to), at_(at), is_here_(std::move(is_here)) {}
+  BackedExtents(ExtentSink& to, uint64_t at, std::vector<bool> here)
+      : to_(to), at_(at), first_(at / kGrainBytes), here_(std::move(here)) {}
 
   bool add(ExtentRun run) override {
     const uint64_t end = at_ + run.length;
     if (run.kind != Extent::hole) {
       at_ = end;
-      return to_.add(run);
+      return give(run);
     }
     while (at_ < end) {
-      const bool here = is_here_(at_ / kGrainBytes);
-      uint64_t stop = std::min(end, (at_ / kGrainBytes + 1) * kGrainBytes);
-      while (stop < end && is_here_(stop / kGrainBytes) == here) {
-        stop = std::min(end, stop + kGrainBytes);
-      }
+      uint64_t grain = at_ / kGrainBytes;
+      const bool here = here_[grain - first_];
+      const uint64_t last = (end - 1) / kGrainBytes;
+      while (grain < last && here_[grain + 1 - first_] == here) ++grain;
+      const uint64_t stop = std::min(end, (grain + 1) * kGrainBytes);
       const ExtentRun part = here ? ExtentRun{stop - at_, run.kind, run.depth}
                                   : ExtentRun{stop - at_, Extent::data, 2};
       at_ = stop;
-      if (!to_.add(part)) return false;
+      if (!give(part)) return false;
     }
     return true;
   }
+  bool wants_more() const { return wants_more_; }
 
  private:
+  bool give(ExtentRun run) {
+    wants_more_ = to_.add(run);
+    return wants_more_;
+  }
+
   ExtentSink& to_;
   uint64_t at_;
-  IsHere is_here_;
+  const uint64_t first_;
+  const std::vector<bool> here_;
+  bool wants_more_ = true;
 };
 
 class MappedGrains final : public ExtentSink {
@@ -267,10 +276,31 @@ Result<void> BackedDisk::discard(Io& io, Range range) {
   return change(io, range, [&] { return below_->discard(io, range); });
 }
 
+std::vector<bool> BackedDisk::seen_here(Grains grains) const {
+  std::vector<bool> here(grains.count);
+  for (uint64_t grain = grains.first; grain < grains.end();) {
+    const uint64_t region = grain / kRegionGrains;
+    const uint64_t end = std::min(grains.end(), (region + 1) * kRegionGrains);
+    const auto partial = partial_.find(region);
+    for (; grain < end; ++grain) {
+      here[grain - grains.first] = done_[region] || (partial != partial_.end() &&
+                                                     partial->second.test(grain % kRegionGrains));
+    }
+  }
+  return here;
+}
+
 Result<void> BackedDisk::map(Io& io, Range range, ExtentSink& sink) {
-  if (is_complete()) return below_->map(io, range, sink);
-  BackedExtents extents(sink, range.at, [this](uint64_t grain) { return is_here(grain); });
-  return below_->map(io, range, extents);
+  for (uint64_t at = range.at; at < range.end();) {
+    if (is_complete()) return below_->map(io, {at, range.end() - at}, sink);
+    const uint64_t end = std::min(range.end(), round_down(at, kMapBytes) + kMapBytes);
+    const Range piece{at, end - at};
+    BackedExtents extents(sink, at, seen_here(touched_by(piece)));
+    TRY(below_->map(io, piece, extents));
+    if (!extents.wants_more()) return ok;
+    at = end;
+  }
+  return ok;
 }
 
 }  // namespace firn::disk

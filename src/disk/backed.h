@@ -83,8 +83,9 @@ class BackedDisk final : public BlockDevice {
   bool are_here(Grains grains) const;
   void note_here(Grains grains);
   void note_done(uint64_t region);
-  Grains touched_by(Range range) const;  // In part, too.
-  Grains covered_by(Range range) const;  // Whole; a short last one counts.
+  std::vector<bool> seen_here(Grains grains) const;  // As it is now.
+  Grains touched_by(Range range) const;              // In part, too.
+  Grains covered_by(Range range) const;              // Whole; a short last one counts.
   Result<void> look(Io& io, Grains grains);
   Result<void> look_at(Io& io, uint64_t region);
   Result<void> ensure(Io& io, Grains grains);

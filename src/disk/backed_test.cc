@@ -196,5 +196,75 @@ TEST_F(BackedDiskTest, what_is_not_here_is_data) {
   EXPECT_EQ(round_up(after.data, kGrainBytes), elsewhere_.fetched * kGrainBytes);
 }
 
+// What lies below says what it has found a while after it has looked.
+class SlowToTell final : public BlockDevice {
+ public:
+  explicit SlowToTell(std::shared_ptr<BlockDevice> below) : below_(std::move(below)) {}
+  std::function<void()> meanwhile;
+
+  Geometry geometry() const override { return below_->geometry(); }
+  Result<void> read(Io& io, Range range, Iovec into) override {
+    return below_->read(io, range, into);
+  }
+  Result<void> write(Io& io, Range range, Iovec from, WriteFlags flags) override {
+    return below_->write(io, range, from, flags);
+  }
+  Result<void> zero(Io& io, Range range, ZeroFlags flags) override {
+    return below_->zero(io, range, flags);
+  }
+  Result<void> discard(Io& io, Range range) override { return below_->discard(io, range); }
+  Result<void> flush(Io& io) override { return below_->flush(io); }
+  Result<void> map(Io& io, Range range, ExtentSink& sink) override {
+    class Runs final : public ExtentSink {
+     public:
+      bool add(ExtentRun run) override {
+        runs.push_back(run);
+        return true;
+      }
+      std::vector<ExtentRun> runs;
+    };
+    Runs found;
+    TRY(below_->map(io, range, found));
+    if (meanwhile) std::exchange(meanwhile, nullptr)();
+    for (const ExtentRun& run : found.runs) {
+      if (!sink.add(run)) break;
+    }
+    return ok;
+  }
+
+ private:
+  const std::shared_ptr<BlockDevice> below_;
+};
+
+TEST_F(BackedDiskTest, what_arrives_while_the_map_is_read_is_no_hole) {
+  class Holes final : public ExtentSink {
+   public:
+    bool add(ExtentRun run) override {
+      for (uint64_t grain = at / kGrainBytes; grain * kGrainBytes < at + run.length; ++grain) {
+        if (run.kind == Extent::hole && has_content(grain)) wrong.push_back(grain);
+      }
+      at += run.length;
+      return true;
+    }
+    uint64_t at = 0;
+    std::vector<uint64_t> wrong;
+  };
+  backed_.reset();
+  attach("a");
+  const auto slow = std::make_shared<SlowToTell>(disk_);
+  backed_ = std::make_shared<BackedDisk>(slow, std::make_unique<TestBacking>(elsewhere_));
+  disk_ = backed_;
+  for (const uint64_t before : {0U, 1U}) {  // Nothing is known yet; then a part.
+    slow->meanwhile = [&] {
+      if (before == 0) read(0, 3 * kMiB);
+      if (before == 1) hydrate();
+    };
+    Holes holes;
+    ASSERT_TRUE(disk_->map(io_, {0, kBytes}, holes));
+    EXPECT_EQ(holes.at, kBytes);
+    EXPECT_TRUE(holes.wrong.empty()) << "grain " << holes.wrong.front() << " of round " << before;
+  }
+}
+
 }  // namespace
 }  // namespace firn::disk
