@@ -26,7 +26,10 @@ constexpr int kPutTries = 3;
 Result<void> LsmImpl::freeze(Io& io) {
   // A log that is broken takes no more writes; what the cache has can be saved all the same.
   const bool broken = log_->broken().has_value();
-  if (!broken) TRY(log_->prepare(io));
+  if (!broken) {
+    TRY(log_->reclaim(io));  // What was published by who settled a doubt.
+    TRY(log_->prepare(io));
+  }
   const Time begin = io.now();
   {
     const NoWait latch;  // Writers are held for this, and for nothing else.
