@@ -98,9 +98,6 @@ Result<void> Archive::close(Io& io) {
 
 Result<void> Archive::reopen(Io& io) {
   static_cast<void>(meta_->close(io).has_value());  // Fenced: it has nothing to say.
-  usage_.reset();
-  chunks_.reset();
-  meta_.reset();
   return open_meta(io);
 }
 

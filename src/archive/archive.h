@@ -53,7 +53,7 @@ class Archive {
   Archive(const Archive&) = delete;
   Archive& operator=(const Archive&) = delete;
   Result<void> close(Io& io);
-  // As the writer again, after another one was.
+  // As the writer again, after another one was. After an error it can do nothing but this again.
   Result<void> reopen(Io& io);
 
   const format::ArchiveLabel& label() const { return forge_.label; }

@@ -53,7 +53,7 @@ Result<void> Cleaner::end_old_pushes() {
   for (const DiskEntry& disk : TRY(archive_.disks(io_))) {
     for (const SnapshotRow& row : TRY(archive_.snapshots(io_, disk.number))) {
       const bool over = row.state == SnapshotState::aborted ||
-                        (row.state == SnapshotState::uploading && now - row.pushed_ns > kLeaseNs);
+                        (row.state == SnapshotState::uploading && lease_is_over(row, now));
       if (over) TRY(abort_push(io_, archive_, disk, row));
     }
   }

@@ -32,12 +32,13 @@ Result<void> Meta::read_page(Io& io, std::string_view from, std::string_view to)
   ++reads_;
   const std::unique_ptr<Cursor> cursor = TRY(lsm_->scan(io, from, to));
   std::string end(to);
-  for (size_t rows = 0; TRY(cursor->next(io));) {
-    learn(cursor->key(), std::string(cursor->value()));
-    if (++rows < kPageRows) continue;
-    end = std::string(cursor->key()) + '\0';
-    break;
+  // Learned all at once: others trim while this waits.
+  std::vector<Row> rows;
+  while (rows.size() < kPageRows && TRY(cursor->next(io))) {
+    rows.push_back({std::string(cursor->key()), std::string(cursor->value())});
   }
+  if (rows.size() == kPageRows) end = rows.back().key + '\0';
+  for (Row& row : rows) learn(row.key, std::move(row.value));
   std::string& known = known_[std::string(from)];
   known = std::max(known, end);
   return ok;

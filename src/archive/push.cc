@@ -84,8 +84,11 @@ class Pusher {
   Result<void> commit();
   Result<void> write_hints();
   const PushReport& report() const { return report_; }
+  // Whether what the push has left is nobody else's, and may be undone.
+  bool is_ours() const { return ours_; }
 
  private:
+  enum class Own : uint8_t { uploading, complete, lost };
   struct Lane {
     explicit Lane(const Key& secret) : identifier(secret) {}
     Identifier identifier;
@@ -103,6 +106,7 @@ class Pusher {
   Result<uint64_t> decide(const Lane& lane, size_t i, uint64_t grain);
   Result<uint64_t> add_new(const Identity& identity, uint64_t grain, View content);
   Result<void> close_segment();
+  Result<Own> look_at_own();
   void put_segment(std::shared_ptr<SegmentBuilder> builder, uint64_t bytes);
   void stop(Error error) {
     if (outcome_) outcome_ = error;
@@ -138,6 +142,7 @@ class Pusher {
   uint64_t put_bytes_ = 0;
   uint64_t done_ = 0;
   uint64_t total_ = 0;
+  bool ours_ = true;
   PushReport report_;
   Group puts_;  // Last: it waits for those who use the rest.
 };
@@ -232,6 +237,7 @@ Result<uint64_t> Pusher::add_new(const Identity& identity, uint64_t grain, View 
   if (open_ == nullptr) {
     format::SegmentHeader header;
     header.disk = begun_.disk.row.uuid;
+    CHECK(next_segment_ < begun_.row.segment_end);
     header.segment_id = next_segment_++;
     header.created_ns = static_cast<uint64_t>(io_.wall_clock_ns());
     open_ = std::make_shared<SegmentBuilder>(io_, archive_.forge(), header);
@@ -362,17 +368,16 @@ Result<void> Pusher::write_manifest() {
   return ok;
 }
 
-// Whether the row is still ours to commit: nobody has ended this push.
-Result<void> check_own(Io& io, Archive& archive, const Begun& begun) {
+// What has become of our row while others wrote.
+Result<Pusher::Own> Pusher::look_at_own() {
   const std::optional<format::SnapshotRow> row =
-      TRY(read_row(io, archive.meta(), format::snapshot_key(begun.disk.number, begun.row.seq),
+      TRY(read_row(io_, archive_.meta(), format::snapshot_key(begun_.disk.number, begun_.row.seq),
                    format::decode_snapshot_row));
-  if (row.has_value() && row->state == format::SnapshotState::uploading &&
-      row->uuid == begun.row.uuid && row->holder == begun.row.holder) {
-    return ok;
+  if (!row.has_value() || row->uuid != begun_.row.uuid || row->holder != begun_.row.holder) {
+    return Own::lost;
   }
-  return fail(Errc::cancelled, "archive {}: somebody else has taken over pushing disk {}",
-              archive.store().name(), begun.row.disk);
+  if (row->state == format::SnapshotState::uploading) return Own::uploading;
+  return row->state == format::SnapshotState::complete ? Own::complete : Own::lost;
 }
 
 Result<void> Pusher::commit() {
@@ -382,8 +387,16 @@ Result<void> Pusher::commit() {
     if (done || done.error().code != Errc::fenced || i == kTries) return done;
     // Another writer was here. What it published stands; ours begins again.
     io_.sleep(std::chrono::milliseconds(1 + io_.random() % 50));
+    // From here on others may stand on what we have published: undone is only what is ours alone.
+    ours_ = false;
     TRY(archive_.reopen(io_));
-    TRY(check_own(io_, archive_, begun_));
+    const Own own = TRY(look_at_own());
+    if (own == Own::complete) return ok;  // It had been published before the other one came.
+    if (own == Own::lost) {
+      return fail(Errc::cancelled, "archive {}: somebody else has taken over pushing disk {}",
+                  archive_.store().name(), begun_.row.disk);
+    }
+    ours_ = true;
     TRY(undo_rows(io_, archive_, begun_.disk, begun_.row));
   }
 }
@@ -412,7 +425,9 @@ Result<PushReport> push_once(Io& io, Archive& archive, const PushRequest& reques
     const std::string text(text_of(why));
     archive.forget();
     // Fenced, or without a store, this fails too: then the next writer does it (A2).
-    static_cast<void>(abort_push(io, archive, begun.disk, begun.row).has_value());
+    if (pusher.is_ours()) {
+      static_cast<void>(abort_push(io, archive, begun.disk, begun.row).has_value());
+    }
     return fail_text(why.code, why.sys, text);
   }
   static_cast<void>(pusher.write_hints().has_value());
@@ -443,6 +458,7 @@ Result<PushReport> push(Io& io, Archive& archive, const PushRequest& request, Pu
     // A block that it shared has gone meanwhile, with its last snapshot: the next look does not
     // meet it.
     if (report.error().code != Errc::not_found) return report;
+    archive.forget();  // What was staged when it failed.
   }
 }
 

@@ -38,7 +38,7 @@ Result<void> settle_others(Io& io, Archive& archive, const DiskEntry& disk,
     }
     if (row.state != SnapshotState::uploading && row.state != SnapshotState::aborted) continue;
     const bool mine = row.holder == request.holder;
-    const bool over = now - row.pushed_ns > kLeaseNs || row.state == SnapshotState::aborted;
+    const bool over = lease_is_over(row, now) || row.state == SnapshotState::aborted;
     if (!mine && !over && !request.take_over) {
       return fail(
           Errc::busy,
@@ -53,6 +53,24 @@ Result<void> settle_others(Io& io, Archive& archive, const DiskEntry& disk,
 
 }  // namespace
 
+bool lease_is_over(const SnapshotRow& uploading, int64_t now_ns) {
+  constexpr int64_t kHourNs = int64_t{3600} * 1'000'000'000;
+  constexpr int64_t kGrainNs = 1'000'000;
+  const uint64_t grains =
+      std::min(uploading.chunk_end - uploading.chunk_first, uint64_t{format::kArchiveGrainsMax});
+  const int64_t lease = kHourNs + static_cast<int64_t>(grains) * kGrainNs;
+  return now_ns - uploading.pushed_ns > lease;
+}
+
+// Blocks that do not shrink are stored as they are, with a few bytes for each group: half a segment
+// of them fills it for certain. An extent is a grain at least.
+uint64_t segments_to_reserve(uint64_t data_grains, uint64_t extents, uint64_t segment_bytes) {
+  constexpr uint64_t kFew = uint64_t{1} << 20;
+  const uint64_t data = data_grains / (segment_bytes / kGrainBytes / 2) + 1;
+  const uint64_t manifest = extents / ManifestWriter::kPartExtents + 1;
+  return std::max(kFew, data + manifest);
+}
+
 Result<Begun> begin_push(Io& io, Archive& archive, const PushRequest& request) {
   Meta& meta = archive.meta();
   DiskEntry disk = TRY(find_or_make_disk(io, archive, request));
@@ -61,7 +79,11 @@ Result<Begun> begin_push(Io& io, Archive& archive, const PushRequest& request) {
       TRY(read_row(io, meta, format::archive_key(), format::decode_archive_row))
           .value_or(format::ArchiveRow());
   uint64_t grains = 0;
-  for (const TouchedRun& run : request.touched) grains += run.zero ? 0 : run.count;
+  uint64_t touched = 0;
+  for (const TouchedRun& run : request.touched) {
+    grains += run.zero ? 0 : run.count;
+    touched += run.count;
+  }
   SnapshotRow row;
   row.uuid = request.snapshot_uuid;
   row.seq = disk.row.next_seq++;
@@ -69,7 +91,8 @@ Result<Begun> begin_push(Io& io, Archive& archive, const PushRequest& request) {
   row.created_ns = request.created_ns;
   row.pushed_ns = io.wall_clock_ns();
   row.segment_first = disk.row.next_segment;
-  row.segment_end = row.segment_first + kSegmentsReserved;
+  row.segment_end =
+      row.segment_first + segments_to_reserve(grains, touched, archive.label().segment_bytes);
   row.chunk_first = counters.next_chunk;
   row.chunk_end = row.chunk_first + grains;
   row.disk = request.disk;

@@ -12,8 +12,11 @@
 
 namespace firn::archive {
 
-inline constexpr int64_t kLeaseNs = int64_t{3600} * 1'000'000'000;
-inline constexpr uint64_t kSegmentsReserved = uint64_t{1} << 20;
+// Whether who pushes it may be taken for dead: it had an hour, and a second for each 4 MB that it
+// had to look at. Nothing is renewed: that would fence whoever else writes.
+bool lease_is_over(const format::SnapshotRow& uploading, int64_t now_ns);
+// How many segment ids a push of so many grains sets aside: never fewer than it can need.
+uint64_t segments_to_reserve(uint64_t data_grains, uint64_t extents, uint64_t segment_bytes);
 
 // A segment that a push put: chunks [first_chunk, + slots) lie in its slots.
 struct PlacedSegment {

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "archive/audit.h"
+#include "archive/places.h"
 #include "archive/push_commit.h"
 
 namespace firn::archive {
@@ -76,21 +77,12 @@ class Rebuilder {
     format::DiskRow row;
     std::map<std::pair<uint32_t, uint32_t>, Manifest> manifests;  // By seq and revision.
   };
-  struct Place {
-    uint64_t first = 0;
-    uint64_t count = 0;
-    uint32_t disk = 0;
-    uint64_t segment = 0;
-    uint16_t slot = 0;
-    uint64_t end() const { return first + count; }
-  };
   void find(std::string text) {
     if (report_.findings.size() < kFindingsMax) report_.findings.push_back(std::move(text));
   }
   Result<void> read_object(const ObjectInfo& object);
   Result<void> read_data(Disk& disk, const SegmentName& name, const SegmentHead& head);
   Result<void> read_manifest(Disk& disk, const SegmentName& name, const SegmentHead& head);
-  void settle_places();
   Result<bool> write_snapshot(const Disk& disk, const Manifest& manifest);
   Result<std::vector<ManifestExtent>> extents_of(const Disk& disk, const Manifest& manifest);
   void count(uint64_t chunk, uint64_t count);
@@ -187,39 +179,6 @@ Result<void> Rebuilder::read_object(const ObjectInfo& object) {
   }
   find(std::string(text_of(done.error())));
   return ok;
-}
-
-// Of a chunk that lies in two segments the younger one counts: it was moved there.
-void Rebuilder::settle_places() {
-  std::ranges::sort(places_, [](const Place& a, const Place& b) {
-    return std::tie(a.first, b.segment) < std::tie(b.first, a.segment);
-  });
-  std::vector<Place> settled;
-  for (Place place : places_) {
-    if (!settled.empty() && place.first < settled.back().end()) {
-      Place& last = settled.back();
-      if (place.segment > last.segment) {  // The younger one takes its part; what is behind stays.
-        Place rest = last;
-        last.count = place.first - last.first;
-        if (last.count == 0) settled.pop_back();
-        settled.push_back(place);
-        if (rest.end() > place.end()) {
-          rest.slot = static_cast<uint16_t>(rest.slot + (place.end() - rest.first));
-          rest.count = rest.end() - place.end();
-          rest.first = place.end();
-          settled.push_back(rest);
-        }
-        continue;
-      }
-      if (place.end() <= last.end()) continue;
-      const uint64_t cut = last.end() - place.first;
-      place.first += cut;
-      place.count -= cut;
-      place.slot = static_cast<uint16_t>(place.slot + cut);
-    }
-    settled.push_back(place);
-  }
-  places_ = std::move(settled);
 }
 
 void Rebuilder::count(uint64_t chunk, uint64_t count) {
@@ -355,7 +314,7 @@ Result<RebuildReport> Rebuilder::run() {
     TRY(list_all(io_, archive_.store(), prefix,
                  [this](const ObjectInfo& object) { return read_object(object); }));
   }
-  settle_places();
+  places_ = settled(std::move(places_));
   for (auto& [uuid, disk] : disks_) {
     // Ascending: of each snapshot the highest revision that is whole.
     std::map<uint32_t, const Manifest*> newest;

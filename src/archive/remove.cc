@@ -164,7 +164,7 @@ Result<void> delete_snapshot(Io& io, Archive& archive, const Archive::Found& sna
     if (row.seq <= snapshot.snapshot.seq) continue;
     if (row.state == SnapshotState::complete) newest = false;
     if (row.state != SnapshotState::uploading && row.state != SnapshotState::aborted) continue;
-    if (row.state == SnapshotState::uploading && now - row.pushed_ns <= kLeaseNs && newest) {
+    if (row.state == SnapshotState::uploading && !lease_is_over(row, now) && newest) {
       return fail(Errc::busy,
                   "archive {}: {}@{} is the base of a push by {} that has not ended; delete it "
                   "after that",
