@@ -118,7 +118,9 @@ Result<std::shared_ptr<BlockDevice>> DiskPaths::attach(Io& io, std::string_view 
   Result<disk::DiskInfo> info = disks_.info(name);
   std::shared_ptr<BlockDevice> disk = TRY(disks_.attach(io, name));
   if (!info) return disk;  // A snapshot.
-  if (Result<disk::DiskInfo> again = disks_.info(name)) info = std::move(again);
+  // What has been set meanwhile counts; but the name may be another disk's by now.
+  Result<disk::DiskInfo> again = disks_.info(name);
+  if (again && again->uuid == info->uuid) info = std::move(again);
   std::weak_ptr<DiskPath>& known = paths_[info->uuid];
   std::shared_ptr<DiskPath> path = known.lock();
   if (path == nullptr) {

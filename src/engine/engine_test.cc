@@ -453,6 +453,38 @@ class HttpTest : public EngineTest {
   uint64_t refused_ = 0;
 };
 
+// Who does not read what was asked for holds up nobody's end.
+TEST_F(HttpTest, V3_an_answer_that_nobody_reads_ends_too) {
+  std::filesystem::create_directory(pool_);
+  run([this] {
+    WaitList asked;
+    WaitList answer;
+    bool is_asked = false;
+    bool may_answer = false;
+    HttpServer server({.patience = std::chrono::milliseconds(20)},
+                      [&](Io& io, const wire::HttpRequest&, std::string_view) {
+                        is_asked = true;
+                        io.wake(asked);
+                        while (!may_answer) io.park(answer);
+                        return HttpAnswer{200, "text/plain", std::string(16 * kMiB, 'x')};
+                      });
+    Group group(*io_);
+    Result<std::unique_ptr<Socket>> listener = listen_unix(control_path(pool_));
+    ASSERT_TRUE(listener);
+    server.listen(*io_, group, listener.take(), "test");
+    const Result<std::unique_ptr<Socket>> client = connect_unix(*io_, control_path(pool_));
+    ASSERT_TRUE(client);
+    const std::string_view text = "GET / HTTP/1.1\r\n\r\n";
+    const ::iovec slice = slice_of(std::as_bytes(std::span(text)));
+    ASSERT_TRUE(io_->send(**client, Iovec(&slice, 1)));
+    while (!is_asked) io_->park(asked);
+    server.stop(*io_);
+    may_answer = true;
+    io_->wake(answer, SIZE_MAX);
+    group.wait();
+  });
+}
+
 TEST_F(HttpTest, a_client_gets_the_answer_or_the_error) {
   with_server({}, [this] {
     const Result<std::optional<std::string>> answer =

@@ -87,8 +87,9 @@ void HttpServer::expect_peer(Io& io, Connection& connection) {
   connection.waiting = true;
 }
 
+// Goes on behind stop(), until the last answer is out: V1 holds for these too.
 void HttpServer::watch(Io& io) {
-  while (!stopping_) {
+  while (!stopping_ || !connections_.empty()) {
     if (connections_.empty()) {
       io.park(watcher_);
       continue;

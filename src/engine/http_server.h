@@ -6,7 +6,7 @@
 //      and no longer than Limits::patience in each of receiving and sending; then it is cut.
 //  V2  Beyond Limits::connections_max a new connection is closed at once, and counted.
 //  V3  stop() ends the listeners and whoever is still sending a request; answers under way are
-//      finished.
+//      finished, by V1.
 //  V4  Idle costs nothing: no timer runs while there is no connection.
 //
 // Does not know what is asked: the handler does.

@@ -129,6 +129,7 @@ void Instant::begin(Io& io) {
 
 void Instant::end(Io& io) {
   running_ = false;
+  for (const auto& [uuid, arriving] : arriving_) arriving->stopping = true;  // All at once.
   while (!arriving_.empty()) pause(io, std::string(arriving_.begin()->first));
 }
 
@@ -238,8 +239,18 @@ std::map<std::string, Instant::Progress> Instant::all() const {
 
 // --- the beginning
 
+// One at a time for each name: two would take what is half made from each other.
 Result<void> Instant::make(Io& io, const std::string& name, const InstantFrom& from) {
   TRY(check_from(from));
+  if (!making_.insert(name).second) {
+    return fail(Errc::busy, "disk {} is being restored already; see firn disk info", name);
+  }
+  const Result<void> made = make_named(io, name, from);
+  making_.erase(name);
+  return made;
+}
+
+Result<void> Instant::make_named(Io& io, const std::string& name, const InstantFrom& from) {
   if (!running_) {
     return fail(Errc::unsupported, "disk {}: an instant restore needs a daemon; start `firn serve`",
                 name);

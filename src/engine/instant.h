@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -61,6 +62,7 @@ class Instant {
 
  private:
   struct Arriving;
+  Result<void> make_named(Io& io, const std::string& name, const InstantFrom& from);
   void run(Io& io, Arriving& arriving);
   static void rest(Io& io, const Arriving& arriving, Duration how_long);
   Duration pace(Arriving& arriving, Duration step);
@@ -73,7 +75,8 @@ class Instant {
   store::Pool& pool_;
   disk::Disks& disks_;
   bool running_ = false;
-  std::map<std::string, std::unique_ptr<Arriving>> arriving_;       // By uuid.
+  std::set<std::string> making_;                               // Names of what make() is about.
+  std::map<std::string, std::unique_ptr<Arriving>> arriving_;  // By uuid.
   std::map<std::string, std::weak_ptr<disk::BackedDisk>> devices_;  // T2; by uuid.
 };
 
