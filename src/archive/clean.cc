@@ -242,6 +242,7 @@ Result<CleanReport> Cleaner::run() {
   }
   policy::CleanRule rule = how_.rule;
   rule.segment_bytes = archive_.label().segment_bytes;
+  rule.blocks_max = format::kSegmentSlotsMax;
   const policy::CleanPlan plan =
       policy::plan_clean(rule, how_.price, segments, io_.wall_clock_ns());
   for (const size_t i : plan.remove) {

@@ -54,16 +54,21 @@ CleanPlan plan_clean(const CleanRule& rule, const TierPrice& price,
   for (auto& [disk, members] : small) {
     std::vector<size_t> group;
     uint64_t bytes = 0;
+    uint64_t blocks = 0;
     const auto close = [&] {
       if (group.size() == 1) plan.shrink.push_back(group.front());
       if (group.size() > 1) plan.coalesce.push_back(group);
       group.clear();
-      bytes = 0;
+      bytes = blocks = 0;
     };
     for (const size_t i : members) {
-      if (bytes + live_bytes(segments[i]) > rule.segment_bytes) close();
+      if (bytes + live_bytes(segments[i]) > rule.segment_bytes ||
+          blocks + segments[i].live > rule.blocks_max) {
+        close();
+      }
       group.push_back(i);
       bytes += live_bytes(segments[i]);
+      blocks += segments[i].live;
     }
     close();
   }

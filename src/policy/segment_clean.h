@@ -22,6 +22,7 @@ struct CleanRule {
   double threshold = 0.5;
   int64_t min_age_ns = int64_t{3600} * 1'000'000'000;
   uint64_t segment_bytes = uint64_t{16} << 20;
+  uint64_t blocks_max = 65535;  // Of a segment, however small they are stored.
   double horizon_months = 12;
   size_t actions_max = 1000;  // In one run.
 };

@@ -42,6 +42,16 @@ TEST(SegmentClean, groups_do_not_become_larger_than_a_segment) {
   EXPECT_GE(plan.coalesce.size(), 3U);
 }
 
+// Blocks that are stored in a few bytes each.
+TEST(SegmentClean, groups_do_not_have_more_blocks_than_a_segment) {
+  const std::vector<CleanSegment> all(
+      9, CleanSegment{.disk = 1, .bytes = 200'000, .present = 65'535, .live = 30'000});
+  const CleanPlan plan = plan_clean({}, {}, all, kNow);
+  EXPECT_EQ(plan.coalesce.size(), 4U);
+  for (const auto& group : plan.coalesce) EXPECT_EQ(group.size(), 2U);
+  EXPECT_EQ(plan.shrink.size(), 1U);
+}
+
 TEST(SegmentClean, young_and_unreleased_ones_are_left_alone) {
   CleanSegment young = segment(1000);
   young.created_ns = kNow - kHour + 1;
