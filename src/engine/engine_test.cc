@@ -270,7 +270,7 @@ TEST_F(SnapshotsTest, P1_P2_pages_of_extents_of_any_size_say_the_same) {
     const std::string changed =
         "0+1d 3+1d 4+2z 6+1d 9+1d 12+1d 15+1d 18+1d 21+1d 24+1d 27+1d 30+1d 33+1d ";
     const std::string allocated = "0+4d 6+10d 18+1d 21+1d 24+1d 27+1d 30+1d 33+1d ";
-    for (const uint64_t limit : {1, 2, 5, 13, 10000}) {
+    for (const uint64_t limit : {1U, 2U, 5U, 13U, 10000U}) {
       EXPECT_EQ(extents(engine, "a@t", "a@s", limit), changed) << limit;
       EXPECT_EQ(extents(engine, "a@t", "", limit), allocated) << limit;
       EXPECT_EQ(extents(engine, "a", "a@t", limit), "8192+1024d ") << limit;
