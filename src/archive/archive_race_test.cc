@@ -187,6 +187,139 @@ TEST_F(ArchiveRace, a_push_sets_aside_as_many_segments_as_it_can_need) {
   EXPECT_EQ(segments_to_reserve(1, 1, 16 * kMiB), uint64_t{1} << 20);
 }
 
+// An object that somebody has put in the place of another: intact heads, fewer blocks.
+TEST_F(ArchiveRace, a_scrub_believes_the_metadata_and_not_the_object) {
+  run([&](Archive& archive) {
+    Prng prng(12);
+    TestDisk disk;
+    scribble(prng, disk.now, 40);
+    push_now(archive, disk, "a");
+    const auto found = std::ranges::find_if(
+        bucket.objects, [](const auto& object) { return object.first.starts_with("d/"); });
+    ASSERT_NE(found, bucket.objects.end());
+    const std::string key = found->first;
+    const auto head = archive.reader().read_head(io, key, 0);
+    ASSERT_TRUE(head && (*head)->header.present > 64);
+    {
+      format::SegmentHeader header;
+      header.disk = (*head)->header.disk;
+      header.segment_id = (*head)->header.segment_id;
+      header.created_ns = (*head)->header.created_ns;
+      SegmentBuilder small(io, archive.forge(), header);
+      const std::vector<std::byte> content(kGrainBytes, std::byte{7});
+      for (uint16_t i = 0; i < 4; ++i) small.add({i, uint64_t{i} + 1, i, 1, {}}, content);
+      small.finish({});
+      const std::vector<::iovec> body = small.object();
+      ASSERT_TRUE(store.put(io, key, body, {}));
+      bucket.flip_bit(key, (small.bytes() - 1) * 8);
+    }
+    const Result<ScrubReport> report = scrub(io, archive, {});
+    ASSERT_TRUE(report) << text_of(report.error());
+    ASSERT_EQ(report->damages.size(), 1U);
+    ASSERT_EQ(report->damages[0].hurts.size(), 1U);
+    EXPECT_EQ(report->damages[0].hurts[0].snapshot, "disk1@a");
+  });
+}
+
+// --- readers beside whom others work
+
+class MeddledTarget final : public RestoreTarget {
+ public:
+  MeddledTarget(uint64_t bytes, std::function<void()> meddle)
+      : inner(bytes), meddle_(std::move(meddle)) {}
+  unsigned lanes() const override { return 1; }
+  Result<void> write(Io& io, unsigned lane, uint64_t at, View from) override {
+    if (meddle_) std::exchange(meddle_, nullptr)();
+    return inner.write(io, lane, at, from);
+  }
+  MemoryTarget inner;
+
+ private:
+  std::function<void()> meddle_;
+};
+
+// Many snapshots, of which the last one shows a little of each; then all others are deleted, what
+// is left is put together, and what is empty goes.
+class ReaderRace : public ArchiveRace {
+ protected:
+  void make_snapshots(Archive& archive) {
+    Prng prng(77);
+    for (int i = 0; i < 8; ++i) {
+      scribble(prng, disk_.now, 70);
+      push_now(archive, disk_, fmt::format("s{}", i));
+    }
+  }
+  void delete_and_clean(Archive& archive, int snapshots) {
+    for (int i = 0; i < snapshots; ++i) {
+      const auto gone = archive.find(io, "disk1", fmt::format("s{}", i));
+      ASSERT_TRUE(gone && delete_snapshot(io, archive, *gone));
+    }
+    ASSERT_TRUE(finish_deletions(io, archive));
+    CleanHow how;
+    how.rule.min_age_ns = 0;
+    how.garbage = true;
+    uint64_t removed = 0;
+    for (int i = 0; i < 2; ++i) {
+      const Result<CleanReport> done = clean(io, archive, how);
+      ASSERT_TRUE(done) << text_of(done.error());
+      removed += done->removed_segments;
+    }
+    ASSERT_GT(removed, 2U);
+  }
+  Result<RestoreReport> restore_beside(Archive& archive, int deleted) {
+    make_snapshots(archive);
+    const std::unique_ptr<Archive> reader = TRY(Archive::open(io, elsewhere_, {}));
+    const Archive::Found found = TRY(reader->find(io, "disk1", "s7"));
+    MeddledTarget target(disk_.now.size(), [&] { delete_and_clean(archive, deleted); });
+    Result<RestoreReport> report = restore(io, *reader, found, target, {});
+    EXPECT_EQ(target.inner.content == disk_.now, deleted < 8);
+    EXPECT_TRUE(reader->close(io));
+    return report;
+  }
+
+  sim::SimStore elsewhere_{bucket};
+  TestDisk disk_;
+};
+
+TEST_F(ReaderRace, what_was_moved_meanwhile_is_found_where_it_is_now) {
+  run([&](Archive& archive) {
+    const Result<RestoreReport> report = restore_beside(archive, 7);
+    ASSERT_TRUE(report) << text_of(report.error());
+    EXPECT_TRUE(report->damaged.empty()) << report->damaged.front().why;
+  });
+}
+
+TEST_F(ReaderRace, a_snapshot_that_is_deleted_meanwhile_is_not_restored_as_another) {
+  run([&](Archive& archive) {
+    const Result<RestoreReport> report = restore_beside(archive, 8);
+    ASSERT_FALSE(report);
+    EXPECT_EQ(report.error().code, Errc::cancelled);
+  });
+}
+
+TEST_F(ReaderRace, what_was_cleaned_meanwhile_is_no_damage) {
+  run([&](Archive& archive) {
+    make_snapshots(archive);
+    const Result<std::unique_ptr<Archive>> reader = Archive::open(io, elsewhere_, {});
+    ASSERT_TRUE(reader) << text_of(reader.error());
+    bool begun = false;
+    bool cleaning = false;
+    elsewhere_.before = [&](const sim::SimRequest& request) {  // All is read after it was cleaned.
+      if (!request.key.starts_with("d/")) return;
+      while (cleaning) io.sleep(std::chrono::milliseconds(1));
+      if (std::exchange(begun, true)) return;
+      cleaning = true;
+      delete_and_clean(archive, 7);
+      cleaning = false;
+    };
+    const Result<ScrubReport> report = scrub(io, **reader, {});
+    elsewhere_.before = nullptr;
+    ASSERT_TRUE(report) << text_of(report.error());
+    EXPECT_TRUE(report->damages.empty()) << report->damages.front().why;
+    EXPECT_TRUE((*reader)->close(io));
+  });
+}
+
 // --- rebuilding
 
 TEST(Places, the_youngest_of_many_counts) {

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Notes on the design. A planner walks the logical map, 256 MiB of the disk at a time, finds where
 // the chunks lie and sorts them by segment; a job is what is wanted of 256 neighbouring slots.
-// Sixteen fetchers take jobs from a short queue, so that a slow range holds nobody up.
+// Sixteen fetchers take jobs from a short queue, so that a slow range holds nobody up. What they do
+// not find is noted by region; when all are through, the metadata is looked at again, and what was
+// missed is planned anew (R4).
 #include "archive/restore.h"
 
 #include <algorithm>
+#include <bitset>
 #include <deque>
 #include <map>
 
@@ -19,6 +22,7 @@ constexpr uint32_t kGapGroups = 1;  // Cheaper to read than to ask again.
 constexpr uint32_t kRangeGroups = 16;
 constexpr size_t kQueueMax = 64;
 constexpr size_t kDamagedMax = 1000;
+constexpr size_t kMissedRegionsMax = 50'000;  // 10 MB of notes.
 
 using JobKey = std::tuple<uint32_t, uint64_t, uint32_t>;  // Disk, segment, slots / 256.
 
@@ -148,7 +152,29 @@ Result<std::vector<FetchJob>> plan(Io& io, Archive& archive, uint32_t disk, uint
   return list;
 }
 
+FetchJob narrowed(const FetchJob& job, const std::function<bool(uint64_t grain)>& wanted) {
+  FetchJob part{job.disk, job.segment, {}};
+  for (const FetchPiece& piece : job.pieces) {
+    bool goes_on = false;
+    for (uint32_t i = 0; i < piece.count; ++i) {
+      const uint64_t grain = piece.grain + i;
+      const bool takes = wanted(grain);
+      if (takes && goes_on) {
+        ++part.pieces.back().count;
+      } else if (takes) {
+        part.pieces.push_back({grain, 1, static_cast<uint16_t>(piece.slot + i)});
+      }
+      goes_on = takes;
+    }
+  }
+  return part;
+}
+
 namespace {
+
+bool may_be_old(Error error) {
+  return error.code == Errc::corrupt || error.code == Errc::not_found;
+}
 
 class Restorer {
  public:
@@ -159,14 +185,21 @@ class Restorer {
         snapshot_(snapshot),
         target_(target),
         progress_(progress),
-        grains_((snapshot.snapshot.bytes + kGrainBytes - 1) / kGrainBytes) {
+        grains_((snapshot.snapshot.bytes + kGrainBytes - 1) / kGrainBytes),
+        regions_(
+            static_cast<uint32_t>((grains_ + format::kRegionGrains - 1) / format::kRegionGrains)) {
     for (unsigned i = 0; i < target.lanes(); ++i) free_lanes_.push_back(i);
   }
   Result<RestoreReport> run();
 
  private:
-  Result<void> plan_all();
+  void round(const std::function<Result<void>()>& planner);
+  Result<void> plan_from(uint32_t region);
+  Result<void> plan_missed();
+  bool give(FetchJob job);
   void fetch_all();
+  bool note_missed(const FetchJob& job);
+  Result<void> look_again();
   Result<void> write(uint64_t grain, View content);
   void note_damage(const FetchJob& job, Error why);
   void stop(Error error) {
@@ -181,8 +214,12 @@ class Restorer {
   RestoreTarget& target_;
   const RestoreProgress& progress_;
   uint64_t grains_;
+  const uint32_t regions_;
   std::deque<FetchJob> queue_;
   bool planned_ = false;
+  bool last_ = false;       // What is not found now is damage.
+  uint32_t unplanned_ = 0;  // From here on nothing was planned yet.
+  std::map<uint32_t, std::bitset<format::kRegionGrains>> missed_;
   WaitList room_;
   WaitList work_;
   std::vector<unsigned> free_lanes_;
@@ -193,20 +230,40 @@ class Restorer {
   RestoreReport report_;
 };
 
-Result<void> Restorer::plan_all() {
-  const auto regions =
-      static_cast<uint32_t>((grains_ + format::kRegionGrains - 1) / format::kRegionGrains);
-  for (uint32_t first = 0; first < regions && outcome_; first += kPlanRegions) {
-    const uint32_t end = std::min(regions, first + kPlanRegions);
+// False: nobody takes jobs any more.
+bool Restorer::give(FetchJob job) {
+  while (queue_.size() >= kQueueMax && outcome_) io_.park(room_);
+  queue_.push_back(std::move(job));
+  io_.wake(work_, 1);
+  return outcome_.has_value();
+}
+
+Result<void> Restorer::plan_from(uint32_t region) {
+  for (unplanned_ = region; unplanned_ < regions_ && outcome_;) {
+    const uint32_t end = std::min(regions_, unplanned_ + kPlanRegions);
     for (FetchJob& job :
-         TRY(plan(io_, archive_, snapshot_.disk.number, snapshot_.snapshot.seq, first, end))) {
-      while (queue_.size() >= kQueueMax && outcome_) io_.park(room_);
-      queue_.push_back(std::move(job));
-      io_.wake(work_, 1);
+         TRY(plan(io_, archive_, snapshot_.disk.number, snapshot_.snapshot.seq, unplanned_, end))) {
+      if (!give(std::move(job))) break;
     }
+    unplanned_ = end;
     if (progress_) progress_(uint64_t{end} * format::kRegionGrains, grains_);
   }
   return ok;
+}
+
+Result<void> Restorer::plan_missed() {
+  const auto missed = std::exchange(missed_, {});
+  for (const auto& [region, grains] : missed) {
+    const auto is_missed = [&of = grains](uint64_t grain) {
+      return of[grain % format::kRegionGrains];
+    };
+    for (const FetchJob& job : TRY(plan(io_, archive_, snapshot_.disk.number,
+                                        snapshot_.snapshot.seq, region, region + 1))) {
+      FetchJob part = narrowed(job, is_missed);
+      if (!part.pieces.empty() && !give(std::move(part))) return ok;
+    }
+  }
+  return plan_from(unplanned_);
 }
 
 Result<void> Restorer::write(uint64_t grain, View content) {
@@ -244,6 +301,18 @@ void Restorer::note_damage(const FetchJob& job, Error why) {
   }
 }
 
+// False: it is to be told apart now.
+bool Restorer::note_missed(const FetchJob& job) {
+  if (last_ || missed_.size() >= kMissedRegionsMax) return false;
+  for (const FetchPiece& piece : job.pieces) {
+    for (uint64_t grain = piece.grain; grain < piece.grain + piece.count; ++grain) {
+      missed_[static_cast<uint32_t>(grain / format::kRegionGrains)].set(grain %
+                                                                        format::kRegionGrains);
+    }
+  }
+  return true;
+}
+
 // The job again, a group's worth at a time: what is around the damage is good.
 std::vector<FetchJob> split(const FetchJob& job) {
   std::map<uint32_t, FetchJob> parts;
@@ -276,8 +345,8 @@ void Restorer::fetch_all() {
     const Result<void> done = one(job);
     if (done) continue;
     if (write_failed_) return stop(write_error_);
-    const Errc code = done.error().code;
-    if (code != Errc::corrupt && code != Errc::not_found) return stop(done.error());
+    if (!may_be_old(done.error())) return stop(done.error());
+    if (note_missed(job)) continue;
     for (const FetchJob& part : split(job)) {
       const Result<void> again = one(part);
       if (write_failed_) return stop(write_error_);
@@ -286,16 +355,41 @@ void Restorer::fetch_all() {
   }
 }
 
-Result<RestoreReport> Restorer::run() {
+void Restorer::round(const std::function<Result<void>()>& planner) {
   Group fetchers(io_);
+  planned_ = false;
   for (unsigned i = 0; i < kRangesInFlight; ++i) {
     io_.spawn(fetchers, [this] { fetch_all(); });
   }
-  const Result<void> planned = plan_all();
+  const Result<void> planned = planner();
   planned_ = true;
-  if (!planned) stop(planned.error());
+  if (!planned && (last_ || !may_be_old(planned.error()))) stop(planned.error());
   io_.wake(work_);
-  fetchers.wait();
+}
+
+// Nobody else looks at the metadata now.
+Result<void> Restorer::look_again() {
+  const uint64_t before = archive_.meta().lsm().stats().version;
+  if (TRY(archive_.meta().lsm().refresh(io_)) == before) return ok;
+  archive_.forget();
+  const std::string key = format::snapshot_key(snapshot_.disk.number, snapshot_.snapshot.seq);
+  const std::optional<format::SnapshotRow> row =
+      TRY(read_row(io_, archive_.meta(), key, format::decode_snapshot_row));
+  if (row.has_value() && row->state == format::SnapshotState::complete &&
+      row->uuid == snapshot_.snapshot.uuid) {
+    return ok;
+  }
+  return fail(Errc::cancelled, "archive {}: {}@{} was deleted while it was restored",
+              archive_.store().name(), snapshot_.snapshot.disk, snapshot_.snapshot.name);
+}
+
+Result<RestoreReport> Restorer::run() {
+  round([this] { return plan_from(0); });
+  if (outcome_ && (!missed_.empty() || unplanned_ < regions_)) {
+    last_ = true;
+    TRY(look_again());
+    round([this] { return plan_missed(); });
+  }
   if (!outcome_) return outcome_.error();
   std::ranges::sort(report_.damaged, {}, [](const DamagedRange& d) { return d.range.at; });
   return std::move(report_);

@@ -5,6 +5,8 @@
 //  R1  What is written was checked: the checksum of its group, and the seal where there is one.
 //  R2  Damage is found, named, and does not stop the rest.
 //  R3  Memory does not grow with the disk.
+//  R4  Others may push, delete and clean meanwhile: what is not where it was is looked for once
+//      more, in the newest metadata, before it counts as damage.
 #pragma once
 
 #include <functional>
@@ -56,6 +58,9 @@ struct FetchJob {
 using FetchSink = std::function<Result<void>(uint64_t grain, View content)>;
 // One job: its head, then ranges of groups. Reads again, once, when the segment has changed.
 Result<uint64_t> fetch(Io& io, Archive& archive, const FetchJob& job, const FetchSink& sink);
+
+// What is wanted of the job, in its order.
+FetchJob narrowed(const FetchJob& job, const std::function<bool(uint64_t grain)>& wanted);
 
 // The jobs of a run of regions of a snapshot.
 Result<std::vector<FetchJob>> plan(Io& io, Archive& archive, uint32_t disk, uint32_t seq,

@@ -4,6 +4,7 @@
 // hurts: with the key, to the block; without, by the whole segment.
 #include <algorithm>
 #include <deque>
+#include <set>
 
 #include "archive/audit.h"
 
@@ -39,6 +40,8 @@ class Scrubber {
     std::vector<uint32_t> groups;  // Empty: the whole object.
   };
   Result<void> find_targets();
+  Result<void> scrub_targets();
+  Result<void> look_again();
   Result<void> scrub_one(const Target& target);
   Result<ScrubDamage> describe(const Bad& bad);
   Result<std::vector<ChunkRun>> chunks_of(const Bad& bad);
@@ -144,7 +147,9 @@ Result<std::vector<ChunkRun>> Scrubber::chunks_of(const Bad& bad) {
     const format::ChunkRow row = TRY(format::decode_chunk_row(cursor->key(), cursor->value()));
     if (row.disk != bad.target.disk || row.segment != bad.target.name.segment) continue;
     for (uint32_t i = 0; i < row.count; ++i) {
-      if (!slots.empty() && !slots[row.slot + i]) continue;
+      // What the object does not even have is damaged too.
+      const size_t slot = size_t{row.slot} + i;
+      if (slot < slots.size() && !slots[slot]) continue;
       const uint64_t chunk = last + 1 - row.count + i;
       if (!runs.empty() && runs.back().end() == chunk) {
         ++runs.back().count;
@@ -197,8 +202,7 @@ Result<ScrubDamage> Scrubber::describe(const Bad& bad) {
   return damage;
 }
 
-Result<ScrubReport> Scrubber::run() {
-  TRY(find_targets());
+Result<void> Scrubber::scrub_targets() {
   {
     Group fibers(io_);
     for (unsigned i = 0; i < kFibers; ++i) {
@@ -213,7 +217,30 @@ Result<ScrubReport> Scrubber::run() {
       });
     }
   }
-  if (!outcome_) return outcome_.error();
+  return outcome_;
+}
+
+// Others clean meanwhile: what is not as it was when this began is read again, if it is still
+// wanted, before it is called damaged.
+Result<void> Scrubber::look_again() {
+  const uint64_t before = archive_.meta().lsm().stats().version;
+  if (TRY(archive_.meta().lsm().refresh(io_)) == before) return ok;
+  archive_.forget();
+  std::set<std::pair<format::Uuid, uint64_t>> doubtful;
+  for (const Bad& bad : bad_) doubtful.emplace(bad.target.name.disk, bad.target.name.segment);
+  bad_.clear();
+  TRY(find_targets());
+  std::erase_if(targets_, [&](const Target& target) {
+    return !doubtful.contains({target.name.disk, target.name.segment});
+  });
+  total_ = targets_.size();
+  return scrub_targets();
+}
+
+Result<ScrubReport> Scrubber::run() {
+  TRY(find_targets());
+  TRY(scrub_targets());
+  if (!bad_.empty()) TRY(look_again());
   for (const Bad& bad : bad_) report_.damages.push_back(TRY(describe(bad)));
   return std::move(report_);
 }

@@ -12,26 +12,6 @@ namespace {
 // Somebody waits for an answer. Whoever does not, tries again anyway.
 constexpr uint32_t kPatienceSeconds = 20;
 
-// The wanted grains of [first, end) among those of the job.
-FetchJob narrow(const FetchJob& job, uint64_t first, uint64_t end,
-                const disk::Backing::Wanted& wanted) {
-  FetchJob narrowed{job.disk, job.segment, {}};
-  for (const FetchPiece& piece : job.pieces) {
-    bool goes_on = false;
-    for (uint32_t i = 0; i < piece.count; ++i) {
-      const uint64_t grain = piece.grain + i;
-      const bool takes = grain >= first && grain < end && wanted(grain);
-      if (takes && goes_on) {
-        ++narrowed.pieces.back().count;
-      } else if (takes) {
-        narrowed.pieces.push_back({grain, 1, static_cast<uint16_t>(piece.slot + i)});
-      }
-      goes_on = takes;
-    }
-  }
-  return narrowed;
-}
-
 Result<std::unique_ptr<ObjectStore>> open_with_patience(Io& io, const SnapshotPlace& place) {
   OpenStoreHow how;
   how.patience_s = kPatienceSeconds;
@@ -128,8 +108,10 @@ Result<void> SnapshotBacking::fetch_from_archive(Io& io, uint64_t first, uint64_
       std::vector<FetchJob> jobs;
       for (const FetchJob& job : TRY(plan(io, *from->archive, from->found.disk.number,
                                           from->found.snapshot.seq, region, end))) {
-        FetchJob narrowed = narrow(job, first, first + count, wanted);
-        if (!narrowed.pieces.empty()) jobs.push_back(std::move(narrowed));
+        FetchJob of_it = narrowed(job, [&](uint64_t grain) {
+          return grain >= first && grain < first + count && wanted(grain);
+        });
+        if (!of_it.pieces.empty()) jobs.push_back(std::move(of_it));
       }
       Fetchers fetchers(io, *from->archive, std::move(jobs), sink);
       const Result<void> done = fetchers.run();
