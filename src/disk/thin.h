@@ -119,6 +119,7 @@ class ThinDisk final : public BlockDevice {
   Result<void> write_in_place(Io& io, const Run& run, uint64_t first, Iovec from);
   Result<void> write_new(Io& io, uint64_t first, uint64_t count, Iovec from);
   Result<store::GrainRun> carve(Io& io, uint32_t wanted);
+  Result<PageRef> own_leaf(Io& io, uint64_t index);
   Result<void> write_gathered(Io& io, store::GrainRun run, Iovec from);
   Result<void> publish(Io& io, uint64_t first, store::GrainRun& run);
   Result<void> unmap(Io& io, uint64_t first, uint64_t count);

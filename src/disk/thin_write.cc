@@ -7,8 +7,22 @@
 // publishes map entries and block bits in one atom when the data is down (T3). A partial grain that
 // is not own is completed with what it held before and then written as a whole.
 //
-// Order of locks: fence, gate, range, admission; then only I/O, page loads and the two short
-// mutexes. Whoever holds an admission never waits for a range or a gate.
+// Order of locks: fence, gate, range, `opening_`, admission; then only I/O, page loads and the
+// queue for the map's shape. Whoever holds an admission never waits for a range, a gate or
+// `opening_`.
+//
+// A write takes an admission for each thing that it changes, and none while its data goes down:
+// pages of the map that become own, opening a block, and each atom of entries. No single one may
+// hold all of it. In bytes of journal, where a changed page costs 96 and a word of it 16 (8 beyond
+// the first 256, so a whole page 6,240):
+//   own leaf      root, two index pages and leaf copied whole                        24,960
+//                 their four entries in info pages, the layer's record, the block's page   960
+//   one atom      256 entries of the leaf                                             4,192
+//                 a block's entry and the layer's record                                400
+//                 128 blocks that lose 256 grains (Freeing), each in a page of its own:
+//                 128 * (96 + 2 * 16) + 256 * 16                                     20,480
+// 256 new grains may be 256 atoms, when each goes to the last hole of another block: altogether
+// that is far more than one admission, and so is the freeing of 256 grains in 256 blocks.
 //
 // While a write is under way a consolidation may turn inherited entries of this layer into own ones
 // (never the other way). So what is own is asked again inside each atom, and what was own by then
@@ -224,6 +238,7 @@ Result<GrainRun> ThinDisk::carve(Io& io, uint32_t wanted) {
     if (run.count > 0) return run;
     const auto only = opening_.lock(io);
     if (!open_.empty()) continue;  // Somebody else opened one meanwhile.
+    const auto admission = TRY(pool_.pages().admit(io));
     store::Blocks& blocks = pool_.blocks();
     blocks.give_back(std::exchange(open_, {}));
     if (!std::exchange(reopened_, true) && layer_->record().open_block != 0) {
@@ -263,12 +278,20 @@ Result<void> ThinDisk::write_gathered(Io& io, GrainRun run, Iovec from) {
   return mine->result ? Result<void>() : Result<void>(mine->result.error());
 }
 
+// Own it stays, whoever waits meanwhile: nobody freezes the layer inside the fence, and a page that
+// somebody holds is not pruned.
+Result<PageRef> ThinDisk::own_leaf(Io& io, uint64_t index) {
+  const auto admission = TRY(pool_.pages().admit(io));
+  return layer_->own_leaf(io, index);
+}
+
 // T3: map entries, block bits and counters change in one atom, after the data. What is published
 // leaves `run`: an error leaves the rest in it.
 Result<void> ThinDisk::publish(Io& io, uint64_t first, GrainRun& run) {
   for (uint64_t at = first; run.count > 0;) {
     const uint64_t most = std::min<uint64_t>(run.count, kLeafGrains - at % kLeafGrains);
-    const PageRef leaf = TRY(layer_->own_leaf(io, at / kLeafGrains));
+    const PageRef leaf = TRY(own_leaf(io, at / kLeafGrains));
+    const auto admission = TRY(pool_.pages().admit(io));
     const PageRef block = TRY(pool_.blocks().pin(io, run.block()));
     const auto old = [&](uint64_t i) {
       return format::grain_entry_of(leaf.word((at + i) % kLeafGrains));
@@ -307,7 +330,6 @@ Result<void> ThinDisk::publish(Io& io, uint64_t first, GrainRun& run) {
 }
 
 Result<void> ThinDisk::write_new(Io& io, uint64_t first, uint64_t count, Iovec from) {
-  const auto admission = TRY(pool_.pages().admit(io));
   for (uint64_t done = 0; done < count;) {
     GrainRun run = TRY(carve(io, static_cast<uint32_t>(count - done)));
     const uint64_t taken = run.count;
@@ -421,14 +443,14 @@ bool ThinDisk::needs_unmap(GrainEntry entry) const {
 Result<void> ThinDisk::unmap_leaf(Io& io, uint64_t index, uint64_t begin, uint64_t end) {
   bool changed = false;
   for (uint64_t at = begin; at < end;) {
-    const auto admission = TRY(pool_.pages().admit(io));
     const Leaf seen = TRY(layer_->leaf(io, index));
     while (at < end && seen &&
            !needs_unmap(format::grain_entry_of(seen.page.word(at % kLeafGrains)))) {
       ++at;
     }
     if (at == end || (!seen && !explicit_zeroes_)) break;
-    const PageRef leaf = TRY(layer_->own_leaf(io, index));
+    const PageRef leaf = TRY(own_leaf(io, index));
+    const auto admission = TRY(pool_.pages().admit(io));
     at = TRY(unmap_some(io, leaf, at, end));
     changed = true;
   }

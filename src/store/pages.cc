@@ -202,18 +202,21 @@ PageRef PageStore::find(PageNo no, PageKind kind, std::optional<uint8_t> level) 
 
 void PageStore::mark_changed(Page& page, size_t first_word, size_t words) {
   CHECK(!config_.read_only && !page.loading);
+  uint64_t cost = 0;
   if (!page.pending) {
     page.pending = true;
     changing_.push_back(&page);
-    pending_bytes_ += 96;  // Its record, its entry in the info page and that page's share.
+    cost += 96;  // Its record, its entry in the info page and that page's share.
     if (List<Page, &Page::idle>::contains(&page)) idle_.remove(&page);
   }
   for (size_t i = first_word; i < first_word + words; ++i) {
     const uint64_t bit = uint64_t{1} << (i % 64);
     if ((page.changed[i / 64] & bit) != 0) continue;
     page.changed[i / 64] |= bit;
-    pending_bytes_ += page.changed_words++ < kPageWords / 2 ? 16 : 8;
+    cost += page.changed_words++ < kPageWords / 2 ? 16 : 8;
   }
+  pending_bytes_ += cost;
+  if (!sealing_) changed_bytes_ += cost;
   note(page, first_word, words);
 }
 
@@ -344,9 +347,13 @@ uint64_t PageStore::room() const {
   return free > taken ? free - taken : 0;
 }
 
-void PageStore::end_admission(uint64_t bytes) {
-  CHECK(admitted_bytes_ >= bytes);
-  admitted_bytes_ -= bytes;
+void PageStore::end_admission(const Admission& ended) {
+  CHECK(admitted_bytes_ >= ended.bytes_);
+  admitted_bytes_ -= ended.bytes_;
+  if (ended.alone_ && ended.number_ == admissions_given_) {  // G7
+    DCHECK(changed_bytes_ - ended.began_ <= ended.bytes_, "{} bytes changed, {} were admitted",
+           changed_bytes_ - ended.began_, ended.bytes_);
+  }
   if (space_io_ != nullptr && !space_.empty()) space_io_->wake(space_);
 }
 
@@ -359,8 +366,10 @@ Result<PageStore::Admission> PageStore::admit(Io& io, uint64_t bytes, Priority p
   }
   if (quiet()) io.wake(work_);
   if (wants_commit()) io.wake(pressing_);
+  const bool alone = admitted_bytes_ == 0;
   admitted_bytes_ += bytes;
-  return Admission(this, bytes);
+  ++admissions_given_;
+  return Admission(this, bytes, alone);
 }
 
 Result<void> PageStore::wait_for_room(Io& io, uint64_t bytes) {

@@ -13,6 +13,8 @@
 //      stay resident: 1/255 of the metadata (8.5 MiB for each TiB mapped).
 //  G6  After an error of the journal or of a home write the store is fenced: it changes nothing
 //      more.
+//  G7  What is changed under an admission is never more than was admitted: the ring has room for
+//      it. Checked (DCHECK) whenever only one is held.
 #pragma once
 
 #include <cstdint>
@@ -210,6 +212,7 @@ class PageStore {
   uint64_t capacity_pages() const { return groups_ * format::kGroupEntries; }
   uint64_t cached_pages() const { return pages_.size(); }
   uint64_t groups() const { return groups_; }
+  uint64_t changed_bytes() const { return changed_bytes_; }  // Of journal, at most, ever.
 
  private:
   friend class PageRef;
@@ -258,7 +261,7 @@ class PageStore {
   class Overlay;
   uint64_t room() const;
   Result<void> wait_for_room(Io& io, uint64_t bytes);
-  void end_admission(uint64_t bytes);
+  void end_admission(const Admission& ended);
 
   File& meta_;
   Journal& journal_;
@@ -279,8 +282,10 @@ class PageStore {
   uint64_t used_pages_ = 0;
   uint64_t groups_;
   uint64_t pending_bytes_ = 0;     // Upper bound of the next payload.
+  uint64_t changed_bytes_ = 0;     // The same, of all ever.
   uint64_t committing_bytes_ = 0;  // Taken for a commit, not yet in slots.
   uint64_t admitted_bytes_ = 0;
+  uint64_t admissions_given_ = 0;
   uint64_t room_wanted_ = 0;           // Fibers that cannot be admitted until slots are freed.
   Capture* capture_wanted_ = nullptr;  // Filled by the next commit that begins.
   uint64_t taken_id_ = 0;              // Last commit whose changes are taken.
@@ -306,17 +311,30 @@ class PageStore {
 
 class PageStore::Admission {
  public:
-  Admission(PageStore* store, uint64_t bytes) : store_(store), bytes_(bytes) {}
+  Admission(PageStore* store, uint64_t bytes, bool alone)
+      : store_(store),
+        bytes_(bytes),
+        alone_(alone),
+        number_(store->admissions_given_),
+        began_(store->changed_bytes_) {}
   Admission(Admission&& other) noexcept
-      : store_(std::exchange(other.store_, nullptr)), bytes_(other.bytes_) {}
+      : store_(std::exchange(other.store_, nullptr)),
+        bytes_(other.bytes_),
+        alone_(other.alone_),
+        number_(other.number_),
+        began_(other.began_) {}
   Admission& operator=(Admission&&) = delete;
   ~Admission() {
-    if (store_ != nullptr) store_->end_admission(bytes_);
+    if (store_ != nullptr) store_->end_admission(*this);
   }
 
  private:
+  friend class PageStore;
   PageStore* store_;
   uint64_t bytes_;
+  bool alone_;  // No other was held when it was given.
+  uint64_t number_;
+  uint64_t began_;  // Bytes changed until then.
 };
 
 }  // namespace firn::store
