@@ -266,6 +266,7 @@ Result<void> DisksImpl::swap_to(Io& io, Catalog::NameSeen& disk, const Named& to
   old.set_state(LayerState::dropping);
   const auto tracker = tracking_.find(disk.named.uuid);
   if (tracker != nullptr) tracker->invalidate();  // Another content: another branch.
+  if (tracker != nullptr && tracker->bytes() != next.bytes) tracker->resize(next.bytes);
   catalog_.set_name_of(disk.named.layer, nullptr);
   disk.named.layer = id;
   catalog_.put(*layer_slot, next);

@@ -297,6 +297,28 @@ TEST_F(TrackingTest, M15_a_revert_refuses_the_ids_of_the_branch_that_was_left) {
   });
 }
 
+TEST_F(TrackingTest, M13_M15_a_revert_to_another_size_is_tracked_in_that_size) {
+  act([&](Scene& s) {
+    s.begin("app", "small");
+    ASSERT_TRUE(s.disks->resize(s.io, "disk", 2 * kBytes));
+    s.begin("app", "large");
+    s.disk.reset();
+    ASSERT_TRUE(s.disks->revert(s.io, "disk", "small", false));
+    s.disk = s.disks->attach(s.io, "disk").take();
+    const std::string since = s.begin("app");
+    ASSERT_TRUE(s.write(kBlock, 'a'));
+    EXPECT_EQ(s.changed(since), (Blocks{1}));
+    s.disk.reset();
+    ASSERT_TRUE(s.disks->revert(s.io, "disk", "large", false));
+    s.disk = s.disks->attach(s.io, "disk").take();
+  });
+  act([&](Scene& s) {
+    const std::string since = s.begin("app");
+    ASSERT_TRUE(s.write(2 * kBytes - kBlock, 'a'));
+    EXPECT_EQ(s.changed(since), (Blocks{2 * kBytes / kBlock - 1}));
+  });
+}
+
 TEST_F(TrackingTest, M7_any_snapshot_is_an_event) {
   act([](Scene& s) {
     std::string id = s.begin("app");
