@@ -39,6 +39,7 @@ Result<std::unique_ptr<Disks>> Disks::open(Io& io, store::Pool& pool) {
 DisksImpl::~DisksImpl() {
   stopping_ = true;
   wake_sweeper(io_);
+  io_.wake(failures_);
   sweeper_.wait();
   for (const auto& [uuid, open] : open_) {
     CHECK(*open.attached == 0, "'{}' is still attached", open.disk->name());
@@ -56,6 +57,7 @@ Result<void> DisksImpl::load(Io& io) {
   }
   if (pool_.background()) {
     io.spawn(sweeper_, [this, &io] { run_sweeper(io); });
+    io.spawn(sweeper_, [this, &io] { run_retries(io); });
     return ok;
   }
   const Result<void> swept = sweep(io);  // A job that cannot go on has said so in the log.

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -67,7 +68,10 @@ struct JobInfo {
   std::string disk;          // Whose live layer `into` is, if it is one.
   uint64_t steps_done = 0;   // Metadata transactions so far ...
   uint64_t steps_total = 0;  // ... of about so many.
-  std::string error;         // Of a failed one; it is tried again at the next opening.
+  std::string error;         // Of a failed one.
+  uint32_t failures = 0;     // In a row.
+  // When a failed one is tried again; nothing: when the pool is next opened.
+  std::optional<Duration> again_in{};
 };
 struct ShrinkInfo {
   uint64_t moved_bytes = 0;

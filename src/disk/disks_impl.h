@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -120,6 +121,17 @@ class DisksImpl final : public Disks {
   Result<void> unlink(Io& io, uint32_t lower, uint32_t upper);
 
   // --- jobs (sweep.cc)
+  // A job that could not go on, and when it is tried again: nothing when that would be in vain.
+  struct Failure {
+    uint32_t count = 0;  // In a row.
+    std::optional<Time> again;
+    std::string why;
+  };
+  using Failures = std::map<uint32_t, Failure>;
+  bool rests(const Failures& failures, uint32_t of) const;
+  Failure& note_failure(Failures& failures, uint32_t of, Error error);
+  void tell_failure(uint32_t layer, Error error);
+  void add_failure(JobInfo& job, const Failure& failure) const;
   JobInfo job_of(uint32_t layer, uint32_t into) const;
   bool is_due(uint32_t layer) const;
   bool is_doomed(uint32_t layer) const;
@@ -133,7 +145,8 @@ class DisksImpl final : public Disks {
   void shrink_if_it_pays(Io& io, uint32_t family);
   Shrink make_shrink(uint32_t family, Steps& steps);
   void run_sweeper(Io& io);
-  void note_failure(uint32_t layer, Error error);
+  void run_retries(Io& io);
+  uint32_t next_sparse() const;  // Family, 0: none.
 
   store::Pool& pool_;
   Catalog catalog_;
@@ -150,11 +163,13 @@ class DisksImpl final : public Disks {
   uint32_t shrinking_ = 0;       // ... or family.
   std::set<uint32_t> freed_in_;  // Families that lost grains to a job: maybe sparse now.
   const Steps* running_steps_ = nullptr;
-  uint64_t shrink_steps_ = 0;               // About how many.
-  std::map<uint32_t, std::string> failed_;  // Layers whose job could not go on, and why.
+  uint64_t shrink_steps_ = 0;  // About how many.
+  Failures failed_;            // By layer.
+  Failures shrinks_failed_;    // By family.
   JobCounters job_counters_;
   TrackingImpl tracking_;
-  WaitList due_;  // The sweeper rests here.
+  WaitList due_;       // The sweeper rests here.
+  WaitList failures_;  // Rests here until something failed.
   // A layer is due: a shrink that nobody asked for ends at its next atom and comes back later, so
   // that whoever deletes a snapshot waits for that snapshot only.
   void wake_sweeper(Io& io) {

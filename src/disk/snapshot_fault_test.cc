@@ -169,6 +169,7 @@ TEST_F(RottenMiddle, P3_jobs_that_need_it_fail_by_name_and_the_others_go_on) {
   ASSERT_EQ(disks_->jobs().size(), 1U);
   const JobInfo job = disks_->jobs()[0];
   EXPECT_EQ(job.state, JobState::failed);
+  EXPECT_FALSE(job.again_in) << "what is rotten stays so";
   EXPECT_NE(job.error.find("'a@s3'"), std::string::npos) << job.error;
   EXPECT_NE(job.error.find(fmt::format("metadata page {} ", page_)), std::string::npos)
       << job.error;
@@ -254,6 +255,139 @@ TEST(SnapshotFaultSim, a_merge_that_meets_an_error_is_done_at_the_next_opening) 
     if (testing::Test::HasFailure()) break;
   }
   EXPECT_GE(failures, 4U);
+  set_log_sink(nullptr);
+}
+
+// --- jobs that are tried again
+
+// A pool with a daemon's fibers, and disk "a" whose snapshot "s" differs from it in six leaves.
+struct Daemon {
+  explicit Daemon(sim::SimIo& world) : io(world) {
+    EXPECT_TRUE(store::Pool::create(io, "/p", {.bytes = 16 * kMiB, .journal_bytes = kMiB}));
+    open();
+    EXPECT_TRUE(disks->create(io, "a", 4 * kGiB));
+    {
+      auto disk = disks->attach(io, "a").take();
+      for (const char what : {'a', 'b'}) {
+        for (uint64_t i = 0; i < 6; ++i) {
+          std::string text(kGrainBytes, what);
+          const ::iovec slice = slice_of(std::as_bytes(std::span(text)));
+          EXPECT_TRUE(disk->write(io, {i * 300 * kMiB, text.size()}, Iovec(&slice, 1), {}));
+        }
+        const auto frozen = what == 'a' ? disks->snapshot(io, "a", "s") : Result<void>();
+        EXPECT_TRUE(frozen);
+      }
+    }
+    close();
+    open();
+  }
+  void open() {
+    pool = store::Pool::open(io, "/p", {.cache_bytes = 4 * kPageBytes}).take();
+    disks = Disks::open(io, *pool).take();
+  }
+  void close() {
+    io.clear_faults();
+    disks.reset();
+    (void)pool->close(io);
+    pool.reset();
+  }
+  void fail_reads_of_meta() {
+    io.add_fault({.files = "*/meta", .verb = sim::Verb::read, .and_all_later = true, .error = EIO});
+  }
+  // The one job, once it has failed so often.
+  JobInfo failed(uint32_t times) {
+    while (disks->jobs().empty() || disks->jobs()[0].failures < times) {
+      io.sleep(std::chrono::milliseconds(10));
+    }
+    return disks->jobs()[0];
+  }
+  sim::SimIo& io;
+  std::unique_ptr<store::Pool> pool;
+  std::unique_ptr<Disks> disks;
+};
+
+TEST(SnapshotFaultSim, a_job_that_met_an_error_is_tried_again_until_it_is_done) {
+  set_log_sink([](LogLevel, std::string_view) {});
+  for (const bool drop : {false, true}) {
+    SCOPED_TRACE(drop);
+    sim::World world;
+    sim::SimIo io(world, 1);
+    io.run([&] {
+      Daemon d(io);
+      auto gone = drop ? d.disks->remove(io, "a", true) : d.disks->remove_snapshot(io, "a", "s");
+      ASSERT_TRUE(gone) << text_of(gone.error());
+      d.fail_reads_of_meta();
+      const Time began = io.now();
+      const JobInfo once = d.failed(1);
+      EXPECT_EQ(once.state, JobState::failed);
+      EXPECT_EQ(once.kind, drop ? JobKind::drop : JobKind::consolidate);
+      EXPECT_NE(once.error.find("stays for now"), std::string::npos) << once.error;
+      ASSERT_TRUE(once.again_in);
+      EXPECT_LE(*once.again_in, std::chrono::seconds(1));
+      const JobInfo often = d.failed(4);
+      EXPECT_GE(io.now() - began, std::chrono::seconds(1 + 2 + 4));
+      EXPECT_LE(io.now() - began, std::chrono::seconds(10));
+      ASSERT_TRUE(often.again_in);
+      EXPECT_GT(*often.again_in, std::chrono::seconds(4));
+      io.clear_faults();
+      const Time mended = io.now();
+      while (!d.disks->jobs().empty()) io.sleep(std::chrono::milliseconds(10));
+      EXPECT_LE(io.now() - mended, std::chrono::seconds(10));
+      EXPECT_EQ(d.pool->info().used_bytes, drop ? 0 : 6 * kGrainBytes);
+      const auto report = d.disks->check(io, false);
+      ASSERT_TRUE(report);
+      EXPECT_TRUE(report->clean()) << report->findings.front();
+      d.close();
+    });
+    if (testing::Test::HasFailure()) break;
+  }
+  set_log_sink(nullptr);
+}
+
+TEST(SnapshotFaultSim, who_asks_for_a_job_does_not_wait_for_the_end_of_its_pause) {
+  set_log_sink([](LogLevel, std::string_view) {});
+  sim::World world;
+  sim::SimIo io(world, 1);
+  io.run([&] {
+    Daemon d(io);
+    ASSERT_TRUE(d.disks->remove_snapshot(io, "a", "s"));
+    d.fail_reads_of_meta();
+    const JobInfo job = d.failed(5);
+    io.clear_faults();
+    ASSERT_TRUE(job.again_in);
+    EXPECT_GT(*job.again_in, std::chrono::seconds(10));
+    EXPECT_TRUE(d.disks->sweep(io));
+    EXPECT_TRUE(d.disks->jobs().empty());
+    d.close();
+  });
+  set_log_sink(nullptr);
+}
+
+TEST(SnapshotFaultSim, a_job_of_a_fenced_pool_is_not_tried_again) {
+  set_log_sink([](LogLevel, std::string_view) {});
+  sim::World world;
+  sim::SimIo io(world, 1);
+  io.run([&] {
+    Daemon d(io);
+    ASSERT_TRUE(d.disks->remove_snapshot(io, "a", "s"));
+    d.fail_reads_of_meta();
+    d.failed(2);
+    io.add_fault({.files = "*/journal", .verb = sim::Verb::flush, .error = EIO});
+    (void)d.disks->create(io, "b", kGiB);
+    ASSERT_TRUE(d.pool->info().fenced);
+    io.clear_faults();
+    io.sleep(std::chrono::minutes(5));
+    ASSERT_EQ(d.disks->jobs().size(), 1U);
+    const JobInfo job = d.disks->jobs()[0];
+    EXPECT_EQ(job.state, JobState::failed);
+    EXPECT_FALSE(job.again_in);
+    EXPECT_LE(job.failures, 3U);
+    d.close();
+    d.open();
+    while (!d.disks->jobs().empty()) io.sleep(std::chrono::milliseconds(10));
+    EXPECT_EQ(d.disks->info("a")->layers, 1U);
+    d.close();
+  });
   set_log_sink(nullptr);
 }
 

@@ -4,6 +4,9 @@
 // frozen
 // layer without a name is dropped when nothing stands on it, consolidated when one layer does, and
 // left alone while several do.
+//
+// A job that met an error is tried again after a pause (policy/job_retry.h), unless that would be
+// in vain: a page that is corrupt stays so, and a fenced pool has to be opened again.
 #include <ranges>
 #include <set>
 
@@ -11,6 +14,7 @@
 #include "disk/consolidate.h"
 #include "disk/disks_impl.h"
 #include "disk/drop.h"
+#include "policy/job_retry.h"
 
 namespace firn::disk {
 
@@ -19,6 +23,11 @@ using format::LayerState;
 
 namespace {
 LayerState state_of(const LayerRecord& layer) { return static_cast<LayerState>(layer.state); }
+
+bool may_pass(Error error) {
+  return error.code == Errc::io || error.code == Errc::no_space || error.code == Errc::busy ||
+         error.code == Errc::timed_out;
+}
 }  // namespace
 
 // Has lost its name, and goes as soon as what stands on it allows.
@@ -30,7 +39,7 @@ bool DisksImpl::is_hidden(uint32_t layer) const {
 
 bool DisksImpl::is_due(uint32_t layer) const {
   const auto seen = catalog_.layers().find(layer);
-  if (seen == catalog_.layers().end() || failed_.contains(layer)) return false;
+  if (seen == catalog_.layers().end() || rests(failed_, layer)) return false;
   const auto& children = catalog_.children(layer);
   const LayerState state = state_of(seen->second.layer);
   if (state == LayerState::dropping) return children.empty();
@@ -78,11 +87,17 @@ JobInfo DisksImpl::job_of(uint32_t layer, uint32_t into) const {
     job.steps_total = std::max(job.steps_total, job.steps_done + 1);
   }
   const auto failed = failed_.find(layer);
-  if (failed != failed_.end()) {
-    job.state = JobState::failed;
-    job.error = failed->second;
-  }
+  if (failed != failed_.end()) add_failure(job, failed->second);
   return job;
+}
+
+// While it is being tried again it runs, and still says why it had to.
+void DisksImpl::add_failure(JobInfo& job, const Failure& failure) const {
+  if (job.state != JobState::running) job.state = JobState::failed;
+  job.error = failure.why;
+  job.failures = failure.count;
+  if (failure.again && !pool_.pages().is_fenced())
+    job.again_in = std::max(*failure.again - io_.now(), Duration::zero());
 }
 
 std::vector<JobInfo> DisksImpl::jobs() const {
@@ -108,6 +123,14 @@ std::vector<JobInfo> DisksImpl::jobs() const {
     job.steps_total = std::max(shrink_steps_, job.steps_done + 1);
     jobs.push_back(job);
   }
+  for (const auto& [family, failure] : shrinks_failed_) {
+    if (family == shrinking_) continue;
+    JobInfo job;
+    job.kind = JobKind::shrink;
+    job.layer = family;
+    add_failure(job, failure);
+    jobs.push_back(job);
+  }
   return jobs;
 }
 
@@ -120,8 +143,9 @@ bool DisksImpl::space_is_short() const {
 void DisksImpl::run_sweeper(Io& io) {
   while (!stopping_) {
     const uint32_t layer = next_due();
-    if (layer == 0 && !freed_in_.empty() && space_is_short()) {
-      shrink_if_it_pays(io, freed_in_.extract(freed_in_.begin()).value());
+    if (const uint32_t family = next_sparse(); layer == 0 && family != 0 && space_is_short()) {
+      freed_in_.erase(family);
+      shrink_if_it_pays(io, family);
       continue;
     }
     if (layer == 0) {
@@ -133,7 +157,40 @@ void DisksImpl::run_sweeper(Io& io) {
   }
 }
 
+// Says to the sweeper that a pause has passed.
+void DisksImpl::run_retries(Io& io) {
+  constexpr Duration kTick = std::chrono::milliseconds(100);
+  const auto waits = [](const auto& one) { return one.second.again.has_value(); };
+  while (!stopping_) {
+    if (!space_is_short()) shrinks_failed_.clear();  // Nobody wants them any more.
+    if (pool_.pages().is_fenced() ||
+        (std::ranges::none_of(failed_, waits) && std::ranges::none_of(shrinks_failed_, waits))) {
+      io.park(failures_);
+      continue;
+    }
+    io.sleep(kTick);
+    if (next_due() != 0 || next_sparse() != 0) io.wake(due_);
+  }
+}
+
+uint32_t DisksImpl::next_sparse() const {
+  for (const uint32_t family : freed_in_) {
+    if (!rests(shrinks_failed_, family)) return family;
+  }
+  return 0;
+}
+
+bool DisksImpl::rests(const Failures& failures, uint32_t of) const {
+  const auto failed = failures.find(of);
+  if (failed == failures.end()) return false;
+  return !failed->second.again || *failed->second.again > io_.now() || pool_.pages().is_fenced();
+}
+
+// Whoever asks does not wait for the end of a pause.
 Result<void> DisksImpl::sweep(Io& io) {
+  for (auto& [layer, failure] : failed_) {
+    if (failure.again) failure.again = io.now();
+  }
   Result<void> first;
   for (uint32_t layer = next_due(); layer != 0; layer = next_due()) {
     Result<void> done = run_job(io, layer);
@@ -143,7 +200,19 @@ Result<void> DisksImpl::sweep(Io& io) {
   return first;
 }
 
-void DisksImpl::note_failure(uint32_t layer, Error error) {
+DisksImpl::Failure& DisksImpl::note_failure(Failures& failures, uint32_t of, Error error) {
+  Failure& failure = failures[of];
+  ++failure.count;
+  failure.why = text_of(error);
+  failure.again.reset();
+  if (may_pass(error) && pool_.writable()) {
+    failure.again = io_.now() + policy::JobRetry::after(failure.count);
+    io_.wake(failures_);
+  }
+  return failure;
+}
+
+void DisksImpl::tell_failure(uint32_t layer, Error error) {
   if (error.code == Errc::cancelled) return;
   ++job_counters_.failed;
   uint32_t above = layer;  // Somebody's whom the user knows.
@@ -151,11 +220,11 @@ void DisksImpl::note_failure(uint32_t layer, Error error) {
     above = catalog_.children(above)[0];
   }
   const Catalog::NameSeen* const whose = catalog_.name_of(above);
-  std::string& told = failed_[layer];
-  told = fmt::format("layer {}{} stays for now: {}", layer,
-                     whose == nullptr ? "" : fmt::format(" under '{}'", full_name(whose->named)),
-                     text_of(error));
-  log(LogLevel::error, "pool '{}': {}", pool_.directory(), told);
+  Failure& failure = note_failure(failed_, layer, error);
+  failure.why = fmt::format(
+      "layer {}{} stays for now: {}", layer,
+      whose == nullptr ? "" : fmt::format(" under '{}'", full_name(whose->named)), failure.why);
+  log(LogLevel::error, "pool '{}': {}", pool_.directory(), failure.why);
 }
 
 Result<void> DisksImpl::run_job(Io& io, uint32_t layer) {
@@ -172,7 +241,11 @@ Result<void> DisksImpl::run_job(Io& io, uint32_t layer) {
   running_steps_ = nullptr;
   job_counters_.steps += steps.done();
   job_counters_.work_ns += static_cast<uint64_t>(steps.work().count());
-  if (!done) note_failure(layer, done.error());
+  if (done) {
+    failed_.erase(layer);
+  } else {
+    tell_failure(layer, done.error());
+  }
   freed_in_.insert(family);
   return done ? Result<void>() : Result<void>(done.error());
 }
@@ -308,14 +381,17 @@ void DisksImpl::shrink_if_it_pays(Io& io, uint32_t family) {
     Steps steps(pool_, gate_, pace_, stopping_);
     Shrink shrink = make_shrink(family, steps);
     const size_t blocks = pool_.blocks().blocks_of(family).size();
-    if (!policy::shrink_pays(shrink.look(), blocks)) return;
+    if (!policy::shrink_pays(shrink.look(), blocks)) return void(shrinks_failed_.erase(family));
   }
   giving_way_ = stopping_ || next_due() != 0;
   const auto done = run_shrink(io, family, giving_way_);
-  if (!done && done.error().code == Errc::cancelled) freed_in_.insert(family);
-  if (!done && done.error().code != Errc::cancelled) {
-    log(LogLevel::warning, "pool '{}': shrinking: {}", pool_.directory(), text_of(done.error()));
-  }
+  const Errc code = done ? Errc{} : done.error().code;
+  if (code != Errc::cancelled) shrinks_failed_.erase(family);
+  if (done) return;
+  freed_in_.insert(family);
+  if (code == Errc::cancelled) return;
+  log(LogLevel::warning, "pool '{}': shrinking: {}", pool_.directory(), text_of(done.error()));
+  note_failure(shrinks_failed_, family, done.error());
 }
 
 }  // namespace firn::disk
