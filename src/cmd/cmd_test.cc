@@ -58,6 +58,23 @@ TEST(Print, tables) {
             "KIND  LAYER  INTO  DISK  STEPS  STATE    ERROR\n"
             "drop      3     -  -       1/9  waiting\n"
             "-         -     -  -       -/-  -        -\n");
+  EXPECT_EQ(table_of_jobs(R"([{"kind":"drop","layer":3,"into":0,"disk":"","done":1,"total":9,
+                              "state":"failed","error":"x","failures":2,"again_seconds":4}])"),
+            "KIND  LAYER  INTO  DISK  STEPS  STATE                 ERROR\n"
+            "drop      3     -  -       1/9  failed, again in 4 s  x\n");
+  const auto disk = [](const char* tracking) {
+    return text_of_disk(fmt::format(R"({{"name":"a","tracking":{}}})", tracking));
+  };
+  EXPECT_NE(disk("7").find("tracking   -\n"), std::string::npos);
+  EXPECT_NE(disk(R"({"active":false,"applications":[]})").find("tracking   off\n"),
+            std::string::npos);
+  EXPECT_NE(disk(R"({"active":true,"change_id":"d/b/2","applications":[
+                     {"name":"x","change_id":"d/b/1","began":"then","current":true},
+                     {"name":"y","change_id":"d/a/1","began":"then","current":false}]})")
+                .find("tracking      on, last event d/b/2\n"
+                      "applications  x: then, d/b/1\n"
+                      "              y: then, d/a/1 (next copy is a full one)\n"),
+            std::string::npos);
   EXPECT_NE(text_of_pool("[]").find("capacity   -"), std::string::npos);
   EXPECT_TRUE(text_of_check(R"({"clean":true,"disks":1})").starts_with("clean: 1 disks"));
   EXPECT_TRUE(text_of_check(R"({"clean":false,"findings":["page 7\u001b"]})")

@@ -167,6 +167,41 @@ std::string table_of_snapshots(std::string_view json) {
   return table(rows, {false, false, true, true, true, false});
 }
 
+namespace {
+
+// "failed, again in 4 s"
+std::string state_of_job(const Json& job) {
+  const Json* const again = member(job, "again_seconds");
+  const std::string state = text(job, "state");
+  if (state != "failed" || again == nullptr || !again->is_number_unsigned()) return state;
+  return fmt::format("{}, again in {} s", state, again->get<uint64_t>());
+}
+
+// "on, last event ID" or "off".
+std::string tracking_of(const Json& disk) {
+  const Json* const tracking = member(disk, "tracking");
+  if (tracking == nullptr || !tracking->is_object()) return "-";
+  const Json* const active = member(*tracking, "active");
+  const bool on = active != nullptr && active->is_boolean() && active->get<bool>();
+  return on ? fmt::format("on, last event {}", text(*tracking, "change_id")) : "off";
+}
+
+// A row for each application; the first one has the title.
+void add_applications(std::vector<Row>& rows, const Json& disk) {
+  const Json* const tracking = member(disk, "tracking");
+  if (tracking == nullptr || !tracking->is_object()) return;
+  std::string title = "applications";
+  for (const Json& app : array_member(*tracking, "applications")) {
+    const Json* const current = member(app, "current");
+    const bool full = current == nullptr || !current->is_boolean() || !current->get<bool>();
+    rows.push_back({std::exchange(title, ""),
+                    fmt::format("{}: {}, {}{}", text(app, "name"), text(app, "began"),
+                                text(app, "change_id"), full ? " (next copy is a full one)" : "")});
+  }
+}
+
+}  // namespace
+
 std::string table_of_jobs(std::string_view json) {
   std::vector<Row> rows{{"KIND", "LAYER", "INTO", "DISK", "STEPS", "STATE", "ERROR"}};
   const Json jobs = parsed(json);
@@ -176,7 +211,7 @@ std::string table_of_jobs(std::string_view json) {
       rows.push_back({text(job, "kind"), text(job, "layer"),
                       into == 0 ? "-" : fmt::format("{}", into), or_dash(text(job, "disk")),
                       fmt::format("{}/{}", text(job, "done"), text(job, "total")),
-                      text(job, "state"), text(job, "error")});
+                      state_of_job(job), text(job, "error")});
     }
   }
   return table(rows, {false, true, true, false, true, false, false});
@@ -184,17 +219,20 @@ std::string table_of_jobs(std::string_view json) {
 
 std::string text_of_disk(std::string_view json) {
   const Json disk = parsed(json);
-  return list_of({{"name", text(disk, "name")},
-                  {"uuid", text(disk, "uuid")},
-                  {"size", size(disk, "bytes")},
-                  {"mapped", size(disk, "mapped_bytes")},
-                  {"metadata", size(disk, "metadata_bytes")},
-                  {"created", text(disk, "created")},
-                  {"attached", text(disk, "attached")},
-                  {"snapshots", text(disk, "snapshots")},
-                  {"layers", text(disk, "layers")},
-                  {"origin", or_dash(text(disk, "origin"))},
-                  {"settings", settings(disk)}});
+  std::vector<Row> rows{{"name", text(disk, "name")},
+                        {"uuid", text(disk, "uuid")},
+                        {"size", size(disk, "bytes")},
+                        {"mapped", size(disk, "mapped_bytes")},
+                        {"metadata", size(disk, "metadata_bytes")},
+                        {"created", text(disk, "created")},
+                        {"attached", text(disk, "attached")},
+                        {"snapshots", text(disk, "snapshots")},
+                        {"layers", text(disk, "layers")},
+                        {"origin", or_dash(text(disk, "origin"))},
+                        {"settings", settings(disk)},
+                        {"tracking", tracking_of(disk)}};
+  add_applications(rows, disk);
+  return list_of(rows);
 }
 
 std::string text_of_pool(std::string_view json) {

@@ -387,27 +387,40 @@ Result<std::vector<ApplicationInfo>> TrackingImpl::applications(Io& io, std::str
   return infos;
 }
 
+TrackingInfo TrackingImpl::describe(const ChangeTracker& tracker) const {
+  const ChangeCounters& counters = tracker.counters();
+  TrackingInfo info;
+  info.disk = tracker.name();
+  info.active = static_cast<bool>(tracker.ready());
+  info.change_id = format::text_of(tracker.now());
+  info.block_bytes = tracker.block_bytes();
+  info.memory_bytes = tracker.memory_bytes();
+  info.applications = std::as_const(disks_.catalog_).applications(tracker.disk()).size();
+  info.events = counters.events;
+  info.flushes = counters.flushes;
+  info.marks = counters.marks;
+  info.intent_misses = counters.intent_misses;
+  info.log_pages = counters.log_pages;
+  info.recovered_bytes = counters.recovered_blocks * tracker.block_bytes();
+  info.lost_log_pages = counters.lost_log_pages;
+  return info;
+}
+
+Result<TrackingInfo> TrackingImpl::info(Io& io, std::string_view disk) {
+  const Catalog::NameSeen& seen = TRY(disks_.find(disk))->second;
+  const format::Uuid uuid = seen.named.uuid;
+  TrackingInfo untracked;
+  untracked.disk = disk;
+  if (!disks_.catalog_.changes().contains(uuid)) return untracked;
+  TRY(disks_.open_disk(io, seen));
+  const auto tracker = find(uuid);
+  return tracker == nullptr ? untracked : describe(*tracker);
+}
+
 std::vector<TrackingInfo> TrackingImpl::tracked() const {
   std::vector<TrackingInfo> infos;
   for (const auto& [disk, record] : disks_.catalog_.changes()) {
-    const auto tracker = find(disk);
-    if (tracker == nullptr) continue;
-    const ChangeCounters& counters = tracker->counters();
-    TrackingInfo info;
-    info.disk = tracker->name();
-    info.active = static_cast<bool>(tracker->ready());
-    info.change_id = format::text_of(tracker->now());
-    info.block_bytes = tracker->block_bytes();
-    info.memory_bytes = tracker->memory_bytes();
-    info.applications = std::as_const(disks_.catalog_).applications(disk).size();
-    info.events = counters.events;
-    info.flushes = counters.flushes;
-    info.marks = counters.marks;
-    info.intent_misses = counters.intent_misses;
-    info.log_pages = counters.log_pages;
-    info.recovered_bytes = counters.recovered_blocks * tracker->block_bytes();
-    info.lost_log_pages = counters.lost_log_pages;
-    infos.push_back(std::move(info));
+    if (const auto tracker = find(disk)) infos.push_back(describe(*tracker));
   }
   std::ranges::sort(infos, {}, &TrackingInfo::disk);
   return infos;

@@ -84,6 +84,8 @@ class Tracking {
   // No changes are tracked any more; all applications and change ids are void.
   virtual Result<void> off(Io& io, std::string_view disk) = 0;
   virtual std::vector<TrackingInfo> tracked() const = 0;  // Of the disks that are open.
+  // Not active, and nothing else said, where there is none.
+  virtual Result<TrackingInfo> info(Io& io, std::string_view disk) = 0;
   struct NamedView {
     std::string application;
     std::shared_ptr<ChangeView> view;

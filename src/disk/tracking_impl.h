@@ -37,6 +37,7 @@ class TrackingImpl final : public Tracking {
   Result<void> end(Io& io, std::string_view disk, std::string_view application) override;
   Result<void> off(Io& io, std::string_view disk) override;
   std::vector<TrackingInfo> tracked() const override;
+  Result<TrackingInfo> info(Io& io, std::string_view disk) override;
   Result<std::vector<NamedView>> views(Io& io, std::string_view name) override;
 
   // --- for DisksImpl
@@ -81,6 +82,7 @@ class TrackingImpl final : public Tracking {
  private:
   class View;
 
+  TrackingInfo describe(const ChangeTracker& tracker) const;
   Result<void> make_record(Io& io, const Catalog::NameSeen& disk);
   Result<void> ensure(Io& io, const Catalog::NameSeen& disk);
   Result<ChangeId> begin_event(Io& io, Catalog::NameSeen& disk, std::string_view application,

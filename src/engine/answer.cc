@@ -54,6 +54,8 @@ Json json_of(const disk::SnapshotInfo& info) {
           {"clones", info.clones}};
 }
 
+int64_t rounded_up(Duration time) { return std::chrono::ceil<std::chrono::seconds>(time).count(); }
+
 Json json_of(const disk::JobInfo& job) {
   return {{"kind", name_of(job.kind)},
           {"layer", job.layer},
@@ -62,7 +64,23 @@ Json json_of(const disk::JobInfo& job) {
           {"done", job.steps_done},
           {"total", job.steps_total},
           {"state", name_of(job.state)},
-          {"error", job.error}};
+          {"error", job.error},
+          {"failures", job.failures},
+          {"again_seconds", job.again_in ? Json(rounded_up(*job.again_in)) : Json()}};
+}
+
+Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
+
+Json json_of(const std::vector<disk::ApplicationInfo>& infos) {
+  Json json = Json::array();
+  for (const disk::ApplicationInfo& info : infos) {
+    json.push_back(Json{{"name", info.name},
+                        {"change_id", info.change_id},
+                        {"previous", text_or_null(info.previous)},
+                        {"began", text_of_time(info.began_ns)},
+                        {"current", info.current}});
+  }
+  return json;
 }
 
 template <class Info>
@@ -145,9 +163,14 @@ std::string answer_check(const disk::CheckReport& report) {
   return document(json);
 }
 
-std::string answer_disk(const disk::DiskInfo& info,
+std::string answer_disk(const disk::DiskInfo& info, const disk::TrackingInfo& tracking,
+                        const std::vector<disk::ApplicationInfo>& applications,
                         const std::optional<Instant::Progress>& arriving) {
   Json json = json_of(info);
+  json["tracking"] = {{"active", tracking.active},
+                      {"change_id", tracking.active ? Json(tracking.change_id) : Json()},
+                      {"block_bytes", tracking.active ? Json(tracking.block_bytes) : Json()},
+                      {"applications", json_of(applications)}};
   if (arriving.has_value()) {
     json["restoring"] = {{"done_bytes", arriving->disk.done_bytes},
                          {"total_bytes", arriving->disk.total_bytes},
@@ -196,10 +219,6 @@ std::string answer_made(const disk::SnapshotInfo& info, const Kept& kept,
   return document(json);
 }
 
-namespace {
-Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
-}  // namespace
-
 std::string answer_begun(const disk::BegunInfo& info) {
   return document({{"change_id", info.change_id},
                    {"previous", text_or_null(info.previous)},
@@ -221,15 +240,7 @@ std::string answer_changes(const disk::ChangeList& list) {
 }
 
 std::string answer_applications(const std::vector<disk::ApplicationInfo>& infos) {
-  Json json = Json::array();
-  for (const disk::ApplicationInfo& info : infos) {
-    json.push_back(Json{{"name", info.name},
-                        {"change_id", info.change_id},
-                        {"previous", text_or_null(info.previous)},
-                        {"began", text_of_time(info.began_ns)},
-                        {"current", info.current}});
-  }
-  return document(json);
+  return document(json_of(infos));
 }
 
 std::string answer_kept(const Kept& kept, const std::vector<uint32_t>& layers) {

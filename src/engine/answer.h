@@ -25,7 +25,8 @@ struct Service {
 std::string answer_pool(const store::PoolInfo& info, const Service& service);
 std::string answer_check(const disk::CheckReport& report);
 // `arriving`: while parts of it are still elsewhere.
-std::string answer_disk(const disk::DiskInfo& info,
+std::string answer_disk(const disk::DiskInfo& info, const disk::TrackingInfo& tracking,
+                        const std::vector<disk::ApplicationInfo>& applications,
                         const std::optional<Instant::Progress>& arriving = std::nullopt);
 std::string answer_disks(const std::vector<disk::DiskInfo>& infos);
 std::string answer_begun(const disk::BegunInfo& info);

@@ -87,9 +87,12 @@ Result<void> Engine::close(Io& io) {
   return rested.has_value() ? Result<void>() : Result<void>(rested.error());
 }
 
-Result<std::string> Engine::disk(std::string_view name) const {
+Result<std::string> Engine::disk(Io& io, std::string_view name) {
+  const disk::TrackingInfo tracking = TRY(disks_->tracking().info(io, name));
+  std::vector<disk::ApplicationInfo> applications;
+  if (tracking.applications > 0) applications = TRY(disks_->tracking().applications(io, name));
   const disk::DiskInfo info = TRY(disks_->info(name));
-  return answer_disk(info, instant_.progress(info.uuid));
+  return answer_disk(info, tracking, applications, instant_.progress(info.uuid));
 }
 
 // Everything else shows what the disk is, or comes to the disk itself: renames, settings, shrinks.
@@ -115,7 +118,7 @@ Result<std::string> Engine::create(Io& io, const ControlRequest& request) {
   for (const auto& [key, value] : settings) {
     if (!value.empty()) TRY(disks_->set(io, request.name, key, value));
   }
-  return disk(request.name);
+  return disk(io, request.name);
 }
 
 Result<std::string> Engine::set(Io& io, const ControlRequest& request) {
@@ -128,17 +131,17 @@ Result<std::string> Engine::set(Io& io, const ControlRequest& request) {
     TRY(disks_->set(io, request.name, key, value));
     paths_.apply(io, request.name);
   }
-  return disk(request.name);
+  return disk(io, request.name);
 }
 
 Result<std::string> Engine::change(Io& io, const ControlRequest& request) {
   if (request.verb == ControlVerb::disk_resize) {
     TRY(disks_->resize(io, request.name, request.bytes));
-    return disk(request.name);
+    return disk(io, request.name);
   }
   if (request.verb == ControlVerb::disk_rename) {
     TRY(disks_->rename(io, request.name, request.to));
-    return disk(request.to);
+    return disk(io, request.to);
   }
   if (request.verb == ControlVerb::disk_flush) {
     const std::shared_ptr<BlockDevice> device = TRY(disks_->attach(io, request.name));
@@ -148,7 +151,7 @@ Result<std::string> Engine::change(Io& io, const ControlRequest& request) {
   CHECK(request.verb == ControlVerb::snapshot_clone);
   const wire::NameParts of = wire::split_name(request.name);
   TRY(disks_->clone(io, of.disk, of.snapshot, request.to));
-  return disk(request.to);
+  return disk(io, request.to);
 }
 
 Result<std::string> Engine::look(Io& io, const ControlRequest& request) {
@@ -209,14 +212,14 @@ Result<std::string> Engine::answer(Io& io, const ControlRequest& request, const 
     case ControlVerb::disk_list:
       return answer_disks(disks_->list());
     case ControlVerb::disk_info:
-      return disk(request.name);
+      return disk(io, request.name);
     case ControlVerb::disk_create:
       return create(io, request);
     case ControlVerb::disk_set:
       return set(io, request);
     case ControlVerb::disk_restore:
       TRY(instant_.make(io, request.name, {request.settings.begin(), request.settings.end()}));
-      return disk(request.name);
+      return disk(io, request.name);
     case ControlVerb::disk_resize:
     case ControlVerb::disk_rename:
     case ControlVerb::disk_flush:

@@ -62,7 +62,7 @@ class Engine {
   Result<std::string> consolidate(Io& io, const wire::ControlRequest& request);
   // What cannot be done with a disk of which parts are still elsewhere.
   Result<void> check_arrived(const wire::ControlRequest& request) const;
-  Result<std::string> disk(std::string_view name) const;
+  Result<std::string> disk(Io& io, std::string_view name);
 
   std::unique_ptr<store::Pool> pool_;
   std::unique_ptr<disk::Disks> disks_;

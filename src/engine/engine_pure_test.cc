@@ -250,6 +250,22 @@ TEST(Answer, documents_keep_their_keys) {
             R"("description":"","iops":"0","keep":"0","pace":"none",)"
             R"("read-only":"off","serve":"off","placement":"in-place","from-the-future":"x"}}])");
   EXPECT_EQ(answer_disks({}), "[]");
+  disk::TrackingInfo tracking;
+  EXPECT_NE(answer_disk(info, tracking, {})
+                .find(R"("tracking":{"active":false,"change_id":null,)"
+                      R"("block_bytes":null,"applications":[]})"),
+            std::string::npos);
+  tracking.active = true;
+  tracking.change_id = "d/b/2";
+  tracking.block_bytes = 65536;
+  disk::ApplicationInfo app;
+  app.name = "x";
+  app.change_id = "d/b/1";
+  EXPECT_NE(answer_disk(info, tracking, {app})
+                .find(R"("tracking":{"active":true,"change_id":"d/b/2","block_bytes":65536,)"
+                      R"("applications":[{"name":"x","change_id":"d/b/1","previous":null,)"
+                      R"("began":"1970-01-01T00:00:00Z","current":true}]})"),
+            std::string::npos);
   disk::CheckReport report;
   EXPECT_NE(answer_check(report).find(R"("clean":true)"), std::string::npos);
   report.findings = {"page 7 is \xff"};
@@ -285,7 +301,10 @@ TEST(Answer, snapshots_jobs_and_extents_keep_their_keys) {
   job.error = "page 7";
   EXPECT_EQ(answer_jobs({job}),
             R"([{"kind":"consolidate","layer":4,"into":5,"disk":"","done":0,"total":9,)"
-            R"("state":"failed","error":"page 7"}])");
+            R"("state":"failed","error":"page 7","failures":0,"again_seconds":null}])");
+  job.failures = 3;
+  job.again_in = std::chrono::milliseconds(3100);
+  EXPECT_NE(answer_jobs({job}).find(R"("failures":3,"again_seconds":4)"), std::string::npos);
   EXPECT_EQ(answer_jobs({}), "[]");
   ExtentPage page{8192, {{0, 4096, Extent::data}, {4096, 4096, Extent::zero}}, 8192, true};
   EXPECT_EQ(answer_extents("a@t", "a@s", 0, page),
