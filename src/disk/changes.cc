@@ -273,7 +273,9 @@ Result<void> ChangeTracker::make_durable(Io& io, Span regions) {
       TRY(set_intents(io, run));
     }
     if (!active_) break;
+#ifndef FIRN_MUTANT_intent_not_durable
     TRY(pool_.flush(io));
+#endif
     run.end = std::min(run.end, set_.size());
     for (uint64_t region = run.first; region < run.end; ++region) {
       if (set_.test(region)) durable_.set(region);
@@ -330,7 +332,12 @@ Result<void> ChangeTracker::put_intents(Io& io, uint64_t page, Span run) {
 Result<void> ChangeTracker::clear_idle(Io& io, bool all) {
   for (uint64_t page = 0; page * kIntentWords < set_.words(); ++page) {
     const auto kept = [&](uint64_t word) {
-      return all ? 0 : set_.word(word) & (recent_.word(word) | older_.word(word));
+#ifdef FIRN_MUTANT_intent_cleared_early
+      const uint64_t busy = older_.word(word);
+#else
+      const uint64_t busy = recent_.word(word) | older_.word(word);
+#endif
+      return all ? 0 : set_.word(word) & busy;
     };
     const auto any = [&] {
       const uint64_t end = std::min((page + 1) * kIntentWords, set_.words());

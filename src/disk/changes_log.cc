@@ -284,7 +284,9 @@ Result<bool> ChangeTracker::query_leaf(Io& io, uint64_t index, const Question& q
     const uint64_t counter =
         leaf ? load<le32>(leaf.view().subspan(block % kLogEntries * 4)).get() : 0;
     const bool dirty = lost || counter > question.since ||
+#ifndef FIRN_MUTANT_taken_not_told
                        (taken_.test(block) && taken_counter_ > question.since) ||
+#endif
                        (question.with_live && live_.test(block)) ||
                        (grown && format::grown_counter(record_, block) > question.since);
     if (dirty && !emitter.add(block << shift_, (block + 1) << shift_)) return false;

@@ -35,6 +35,9 @@ class Shrink::Lock {
  public:
   Lock(Io& io, std::vector<std::shared_ptr<ThinDisk>> disks, uint64_t index)
       : disks_(std::move(disks)) {
+#ifdef FIRN_MUTANT_shrink_locks_another_leaf
+    ++index;
+#endif
     for (const auto& disk : disks_) holds_.push_back(disk->lock_leaf(io, index));
   }
 
@@ -220,7 +223,9 @@ Result<bool> Shrink::move(Io& io, Layer& layer, uint64_t index, uint64_t generat
     from = kFanout;
     return true;
   }
+#ifndef FIRN_MUTANT_shrink_forgets_copies
   TRY(copies_of(io, layer.id(), index, batch));
+#endif
   fit(batch);
   const uint64_t next = batch.moves.back().slot + 1;
   if (batch.pages.size() > kCopiesMax) {
@@ -229,8 +234,13 @@ Result<bool> Shrink::move(Io& io, Layer& layer, uint64_t index, uint64_t generat
     return true;
   }
   Result<void> moved = carve(io, batch);
+#ifdef FIRN_MUTANT_shrink_maps_before_data
+  if (moved) moved = switch_over(io, batch, generation);
+  if (moved) moved = copy_data(io, batch);
+#else
   if (moved) moved = copy_data(io, batch);
   if (moved) moved = switch_over(io, batch, generation);
+#endif
   for (const GrainRun& run : batch.carved) pool_.blocks().uncarve(run);
   if (!moved && moved.error().code == Errc::busy) return false;
   TRY(std::move(moved));

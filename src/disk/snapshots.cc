@@ -265,7 +265,9 @@ Result<void> DisksImpl::swap_to(Io& io, Catalog::NameSeen& disk, const Named& to
   old.set_open_block(0);
   old.set_state(LayerState::dropping);
   const auto tracker = tracking_.find(disk.named.uuid);
+#ifndef FIRN_MUTANT_revert_keeps_branch
   if (tracker != nullptr) tracker->invalidate();  // Another content: another branch.
+#endif
   if (tracker != nullptr && tracker->bytes() != next.bytes) tracker->resize(next.bytes);
   catalog_.set_name_of(disk.named.layer, nullptr);
   disk.named.layer = id;

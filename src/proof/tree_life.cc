@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The random life of a tree of layers: clients write to disk "main" while a driver makes, deletes,
-// clones and reverts, and the sweeper takes out what has lost its name.
+// clones and reverts, backs up and shrinks, an asker asks what changed, and the sweeper takes out
+// what has lost its name.
 #include <algorithm>
 
 #include "base/aligned.h"
@@ -64,23 +65,25 @@ void TreeTrial::one_request(uint64_t which, const std::string& disk, BlockDevice
   const uint64_t spot_grains = shape_.spot_grains;
   uint64_t first = prng.below(spot_grains) * kGrainSectors;
   uint64_t count = (1 + prng.below(spot_grains - first / kGrainSectors)) * kGrainSectors;
-  if (prng.one_in(4)) {  // Sectors.
+  const bool sectors = prng.one_in(4);
+  if (sectors) {
     first += prng.below(kGrainSectors);
     count = 1 + prng.below(std::min<uint64_t>(count, 12));
     count = std::min(count, spot_grains * kGrainSectors - first);
   }
+  // Sectors are not zeroed: two layers might come to the same content each in a grain of its own,
+  // and grains in use are counted by what they hold.
   const uint64_t kind = prng.below(8);
   request(disk, device,
-          kind == 0   ? Kind::discard
-          : kind == 1 ? Kind::zero
-                      : Kind::write,
+          kind == 0               ? Kind::discard
+          : kind == 1 && !sectors ? Kind::zero
+                                  : Kind::write,
           {grain_of(which, spot) * kGrainBytes + first * kSectorBytes, count * kSectorBytes},
           prng.one_in(shape_.flush_one_in * 2));
 }
 
-void TreeTrial::client(uint64_t which, BlockDevice& device) {
-  Prng prng(seed_ * 31 + which);
-  for (uint64_t i = 0; i < shape_.steps; ++i) {
+void TreeTrial::client(uint64_t which, BlockDevice& device, Prng prng) {
+  for (uint64_t i = 0; i < shape_.steps / shape_.rounds; ++i) {
     one_request(which, "main", device, prng);
     if (prng.one_in(3)) io_->sleep(std::chrono::microseconds(prng.below(1500)));
   }
@@ -104,8 +107,8 @@ void TreeTrial::tree_op(Prng& prng) {
   }
   const auto one_of = [&](const std::vector<std::string>& of) { return of[prng.below(of.size())]; };
   const TreeShape::Weights& w = shape_.weights;
-  uint64_t pick =
-      prng.below(w.snapshot + w.unsnapshot + w.clone + w.unclone + w.burst + w.revert + w.look);
+  uint64_t pick = prng.below(w.snapshot + w.unsnapshot + w.clone + w.unclone + w.burst + w.revert +
+                             w.look + w.begin + w.untrack + w.resize + w.shrink);
   const auto is = [&](uint64_t weight) {
     if (pick < weight) return true;
     pick -= weight;
@@ -126,7 +129,8 @@ void TreeTrial::tree_op(Prng& prng) {
     if (!snapshots.empty()) unsnapshot(of, name);
   } else if (is(w.clone)) {
     if (!snapshots.empty() && disks.size() <= shape_.clones_max) {
-      clone(of, name, fmt::format("c{}", next_name_++));
+      const std::string to = fmt::format("c{}", next_name_++);
+      if (clone(of, name, to)) burst(to, prng);  // It has a block of its own from now on.
     }
   } else if (is(w.unclone)) {
     if (disk != "main") remove(disk);
@@ -134,6 +138,16 @@ void TreeTrial::tree_op(Prng& prng) {
     if (disk != "main") burst(disk, prng);
   } else if (is(w.revert)) {
     if (!snapshots.empty() && live_.contains(of) && !doubtful_.contains(of)) revert(of, name);
+  } else if (is(w.begin)) {
+    const bool room = snapshots.size() < shape_.snapshots_max;
+    const char* const app = prng.one_in(2) ? "x" : "y";
+    begin(disk, app, room && prng.one_in(2) ? fmt::format("b{}", next_name_++) : "");
+  } else if (is(w.untrack)) {
+    untrack(disk);
+  } else if (is(w.resize)) {
+    resize_somehow(disk, prng);
+  } else if (is(w.shrink)) {
+    shrink(disk);
   } else if (prng.one_in(2)) {
     check_now();
   } else if (!snapshots.empty()) {
@@ -143,24 +157,45 @@ void TreeTrial::tree_op(Prng& prng) {
   }
 }
 
-void TreeTrial::driver(Prng prng) {
-  for (uint64_t i = 0; i < shape_.ops; ++i) {
+// Live disks grow; one that nobody has may become smaller again.
+void TreeTrial::resize_somehow(const std::string& disk, Prng& prng) {
+  const uint64_t bytes = disks_->info(disk)->bytes;
+  const bool may_shrink = disk != "main" && bytes > kDiskBytes && snapshots_of(disk).empty();
+  resize(disk, may_shrink ? kDiskBytes : bytes + (1 + prng.below(5)) * 192 * kKiB);
+}
+
+// Beside the driver: a question may meet an event, a flush, a revert.
+void TreeTrial::asker(Prng prng) {
+  for (uint64_t i = 0; i < shape_.ops / shape_.rounds; ++i) {
+    io_->sleep(std::chrono::microseconds(prng.below(2500)));
+    list("main");
+  }
+}
+
+void TreeTrial::driver(uint64_t round, Prng prng) {
+  if (round > 0 && shape_.weights.shrink > 0) shrink("main");  // Nobody fills its blocks yet.
+  for (uint64_t i = 0; i < shape_.ops / shape_.rounds; ++i) {
     io_->sleep(std::chrono::microseconds(prng.below(2500)));
     tree_op(prng);
     if (!shape_.background && prng.one_in(4)) sweep();
     if (shape_.background && prng.one_in(20)) io_->sleep(std::chrono::milliseconds(350));
+    if (shape_.background && prng.one_in(40)) io_->sleep(std::chrono::seconds(6));  // Log flushed.
   }
 }
 
-void TreeTrial::random_life() {
+void TreeTrial::random_life(uint64_t round) {
   auto main = disks_->attach(*io_, "main");
   CHECK(main || expect_errors_, "{}", text_of(main.error()));
   if (!main) return;
   Group group(*io_);
   for (uint64_t i = 0; i < shape_.clients; ++i) {
-    io_->spawn(group, [this, i, &main] { client(i, **main); });
+    io_->spawn(group, [this, i, &main, prng = Prng(seed_ * 31 + i + round * 1000)] {
+      client(i, **main, prng);
+    });
   }
-  io_->spawn(group, [this] { driver(Prng(seed_ + 5)); });
+  io_->spawn(group, [this, round] { driver(round, Prng(seed_ + 5 + round * 1000)); });
+  if (shape_.weights.begin > 0)
+    io_->spawn(group, [this, round] { asker(Prng(seed_ + 6 + round * 1000)); });
   group.wait();
 }
 

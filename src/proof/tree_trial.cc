@@ -105,7 +105,7 @@ TreeTrial::TreeTrial(uint64_t seed, TreeShape shape) : seed_(seed), shape_(shape
 }
 
 uint64_t TreeTrial::grain_of(uint64_t which, uint64_t spot) const {
-  return kLeaves[spot] * kLeafGrains + which * shape_.spot_grains;
+  return kLeaves[spot] * kLeafGrains + which * kClientApart;
 }
 
 // As Trial's: a grain mapped before its data is durable shows somebody else's bytes.
@@ -134,7 +134,16 @@ void TreeTrial::with_pool(Io& io, bool background, const std::function<void()>& 
     pool_ = pool.get();
     disks_ = disks->get();
     what();
-    jobs_done_ = disks_->job_counters();
+    const disk::JobCounters done = disks_->job_counters();
+    jobs_done_.consolidated += done.consolidated;
+    jobs_done_.dropped += done.dropped;
+    jobs_done_.moved_bytes += done.moved_bytes;
+    if (seed_ % 3 != 0 || !background) {  // Else it ends as if it were killed, for the tracking.
+      const Result<void> ended = disks_->close(io);
+      CHECK(ended || expect_errors_, "{}", text_of(ended.error()));
+    } else {
+      exact_told_ = false;
+    }
     disks->reset();
     io_ = nullptr;
     pool_ = nullptr;
@@ -159,11 +168,14 @@ void TreeTrial::prepare(const Script& script) {
 
 uint64_t TreeTrial::live(const sim::Fault* fault, const Script* script) {
   expect_errors_ = fault != nullptr;
+  jobs_done_ = {};
   sim::SimIo io(world_, seed_, {.operations_max = 1'000'000});
   if (fault != nullptr) io.add_fault(*fault);
   io.run([&] {
-    with_pool(io, script == nullptr && shape_.background,
-              [&] { script == nullptr ? random_life() : (*script)(*this); });
+    if (script != nullptr) return with_pool(io, false, [&] { (*script)(*this); });
+    for (uint64_t round = 0; round < shape_.rounds; ++round) {
+      with_pool(io, shape_.background, [&] { random_life(round); });
+    }
   });
   if (fault != nullptr) fault_struck_ = io.fault(0).struck > 0;
   operations_ = io.operations();
@@ -188,6 +200,7 @@ void TreeTrial::expect_disk(const std::string& disk, bool maybe_gone) {
     expected.ways.push_back(
         {candidate.model, std::make_shared<DiskModel::Cover>(candidate.model->floors()), nullptr});
   }
+  expected.asked = live_.at(disk).asked;
   expect(disk, std::move(expected));
 }
 
@@ -231,6 +244,7 @@ void TreeTrial::request(const std::string& disk, BlockDevice& device, Kind kind,
   for (const Candidate& candidate : live.candidates) {
     flight.begin(candidate.model, !candidate.unsettled);
   }
+  touch(live, range);
   live.flights.insert(&flight);
   const Result<void> done = act(device, kind, range, flight.stamp, fua);
   live.flights.erase(&flight);
@@ -238,6 +252,10 @@ void TreeTrial::request(const std::string& disk, BlockDevice& device, Kind kind,
   if (!done || !fua || kind == Kind::discard) return;
   flight.durable();
   expect_disk(disk);
+}
+
+void TreeTrial::touch_flights(const Live& live, const Event& event) {
+  for (const Flight* const flight : live.flights) event.touch(flight->range);
 }
 
 void TreeTrial::flush_device(const std::string& disk, BlockDevice& device) {
@@ -265,8 +283,13 @@ void TreeTrial::flush(const std::string& disk) {
 
 // --- the tree
 
-// Made, and read once: from then on it shows exactly that.
 bool TreeTrial::snapshot(const std::string& disk, const std::string& name) {
+  return freeze(disk, name, [&] { return disks_->snapshot(*io_, disk, name); });
+}
+
+// Made, and read once: from then on it shows exactly that.
+bool TreeTrial::freeze(const std::string& disk, const std::string& name,
+                       const std::function<Result<void>()>& act) {
   const std::string full = disk + "@" + name;
   Expected expected{true, {}};
   std::vector<std::shared_ptr<DiskModel>> models;
@@ -276,7 +299,7 @@ bool TreeTrial::snapshot(const std::string& disk, const std::string& name) {
         {candidate.model, std::make_shared<DiskModel::Cover>(candidate.model->cover()), nullptr});
   }
   expect(full, expected);
-  if (failed(disks_->snapshot(*io_, disk, name))) {
+  if (failed(act())) {
     doubtful_.insert(full);
     return false;
   }
@@ -324,6 +347,10 @@ bool TreeTrial::clone(const std::string& disk, const std::string& name, const st
     return false;
   }
   expect_disk(to);
+  const auto parent = live_.find(disk);
+  if (parent == live_.end() || parent->second.asked.empty()) return true;
+  const std::string& id = parent->second.asked.back().event->id;
+  if (disks_->tracking().list(*io_, to, id, 0, 1)) wrongs_.push_back(to + " answers for " + disk);
   return true;
 }
 
@@ -354,10 +381,12 @@ bool TreeTrial::revert(const std::string& disk, const std::string& name) {
   const auto model = std::make_shared<DiskModel>(exact_.at(disk + "@" + name));
   for (Flight* const flight : live.flights) flight->begin(model, false);
   live.candidates.push_back({model, true});
+  set_standing(disk, Standing::doubtful);
   expect_disk(disk);
   const bool done = !failed(disks_->revert(*io_, disk, name, true));
   if (done) {
     live.candidates = {{model}};
+    set_standing(disk, Standing::refused);
   } else {
     live.candidates.back().unsettled = false;  // One of them is the truth; each goes on alone.
   }
@@ -381,6 +410,17 @@ void TreeTrial::compare_snapshot(const std::string& full) {
   const auto shown = read_name(*io_, *disks_, full);
   CHECK(shown || expect_errors_, "seed {}: {}: {}", seed_, full, text_of(shown.error()));
   if (shown && *shown != exact_.at(full)) wrongs_.push_back(full + " has changed");
+}
+
+void TreeTrial::verify(const std::string& disk) {
+  const auto shown = read_name(*io_, *disks_, disk);
+  CHECK(shown || expect_errors_, "seed {}: {}", seed_, text_of(shown.error()));
+  const Live& live = live_.at(disk);
+  if (!shown || live.candidates.size() != 1 || !live.flights.empty()) return;
+  for (const auto& [grain, content] : *shown) {
+    if (content == live.candidates[0].model->newest(grain)) continue;
+    return wrongs_.push_back(fmt::format("{} has lost a write to grain {}", disk, grain));
+  }
 }
 
 void TreeTrial::look_at_all() {
@@ -466,7 +506,7 @@ std::string TreeTrial::refusal(const Expected& expected, const Contents& shown) 
 
 // Every name, every grain, every counter. What is wrong, or nothing.
 std::string TreeTrial::judge_open(Io& io, store::Pool& pool, disk::Disks& disks, const State& known,
-                                  bool swept) {
+                                  bool swept, bool exact) {
   const auto report = disks.check(io, false);
   if (!report) return std::string(text_of(report.error()));
   if (!report->clean()) return "check: " + report->findings.front();
@@ -488,6 +528,8 @@ std::string TreeTrial::judge_open(Io& io, store::Pool& pool, disk::Disks& disks,
     if (!shown) return name + ": " + std::string(text_of(shown.error()));
     const std::string wrong = refusal(*expected->second, *shown);
     if (!wrong.empty()) return name + ":" + wrong;
+    const std::string missed = judge_asked(io, disks, name, *expected->second, *shown, exact);
+    if (!missed.empty()) return name + ": " + missed;
     for (const auto& each : *shown) {
       if (each.second != Content{}) grains.insert(each);
     }
@@ -505,9 +547,10 @@ std::string TreeTrial::judge_open(Io& io, store::Pool& pool, disk::Disks& disks,
 
 // Opened as the daemon would: judged before any job has gone on, and again when all are through.
 bool TreeTrial::judge(sim::World& image, const State& known, const std::string& where,
-                      Verdict& verdict) {
+                      Verdict& verdict, bool exact) {
   std::string wrong;
-  sim::SimIo io(image, 1, {.order = sim::Order::immediate});
+  // Another seed than the life's: what is drawn here was not drawn there.
+  sim::SimIo io(image, ~seed_, {.order = sim::Order::immediate});
   io.run([&] {
     auto opened = store::Pool::open(io, kPool, settings_of(true));
     if (!opened) return void(wrong = text_of(opened.error()));
@@ -516,12 +559,15 @@ bool TreeTrial::judge(sim::World& image, const State& known, const std::string& 
     if (!found) return void(wrong = text_of(found.error()));
     auto disks = found.take();
     const bool pending = !disks->jobs().empty();
-    wrong = judge_open(io, *pool, *disks, known, !pending);
+    wrong = judge_open(io, *pool, *disks, known, !pending, exact);
     if (wrong.empty() && pending) {
       const auto swept = disks->sweep(io);
-      wrong =
-          swept ? judge_open(io, *pool, *disks, known, true) : std::string(text_of(swept.error()));
+      wrong = swept ? judge_open(io, *pool, *disks, known, true, exact)
+                    : std::string(text_of(swept.error()));
       if (!wrong.empty()) wrong = "after the jobs: " + wrong;
+    }
+    if (wrong.empty() && verdict.crash_states % 4 == 0) {
+      wrong = judge_next_event(io, *disks, known);
     }
     disks.reset();
     const auto closed = pool->close(io);
@@ -596,7 +642,8 @@ void TreeTrial::judge_end(Verdict& verdict) {
     verdict.violations.push_back(fmt::format("seed {} while living: {}", seed_, wrong));
   }
   sim::World image{world_.now()};
-  judge(image, acknowledged_.back(), fmt::format("tree seed {} at the end", seed_), verdict);
+  judge(image, acknowledged_.back(), fmt::format("tree seed {} at the end", seed_), verdict,
+        exact_told_ && !expect_errors_);
 }
 
 }  // namespace firn::proof

@@ -27,15 +27,25 @@ TEST(TreeTrial, the_same_seed_gives_the_same_trace_twice) {
 TEST(TreeTrial, lives_end_as_the_model_says) {
   Verdict verdict;
   disk::JobCounters jobs;
+  TreeTrial::AskedCounters asked;
+  uint64_t emptied = 0;
   for (uint64_t seed = 1; seed <= 100 && verdict.good(); ++seed) {
     TreeTrial trial(seed, TreeShape::of(seed));
     trial.live();
     trial.judge_end(verdict);
     jobs.consolidated += trial.jobs_done().consolidated;
     jobs.dropped += trial.jobs_done().dropped;
+    asked.events += trial.asked().events;
+    asked.lists += trial.asked().lists;
+    emptied += trial.shrunk().emptied_bytes;
   }
   for (const std::string& violation : verdict.violations) ADD_FAILURE() << violation;
-  std::cout << jobs.consolidated << " consolidated, " << jobs.dropped << " dropped\n";
+  EXPECT_GT(asked.events, 150U);
+  EXPECT_GT(asked.lists, 1000U);
+  EXPECT_GE(emptied, 2 * kMiB);  // Blocks that nobody is filling are rare in them.
+  std::cout << jobs.consolidated << " consolidated, " << jobs.dropped << " dropped, "
+            << asked.events << " events, " << asked.lists << " lists of changes, " << emptied / kMiB
+            << " storage blocks emptied by shrinks\n";
 }
 
 // Two parts of one enumeration, so that they can run side by side.
