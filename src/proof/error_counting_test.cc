@@ -68,7 +68,7 @@ TEST(ErrorCounting, P1_P3_every_call_fails_once) {
 TEST(ErrorCounting, P1_P3_a_file_fails_from_some_call_on) {
   Verdict verdict;
   uint64_t lives = 0;
-  for (uint64_t seed = 1; seed <= 5 && verdict.good(); ++seed) {
+  for (uint64_t seed = 1; seed <= 6 && verdict.good(); ++seed) {
     for (const char* file : {"*/data", "*/meta", "*/journal", "*/superblock"}) {
       for (const Kind& kind :
            {Kind{sim::Verb::write, EIO, true, file}, Kind{sim::Verb::flush, EIO, true, file},
