@@ -482,6 +482,18 @@ TEST(SnapshotRace, a_chain_that_goes_as_a_whole_is_not_merged) {
       });
 }
 
+// Twenty storage blocks, all but full of what only "s1" shows.
+void make_sparse(Scene& s) {
+  const auto a = s.attach("a");
+  for (uint64_t at = 0; at < 20 * kMiB; at += kMiB) s.write(*a, at, 'a', kMiB);
+  s.snapshot("a", "s1");
+  for (uint64_t at = 0; at < 20 * kMiB; at += 128 * 1024) {
+    s.ok(a->discard(s.io, {at + kGrainBytes, 124 * 1024}));
+  }
+  s.snapshot("a", "s2");
+  s.write(*a, kSpots[0], 'b');
+}
+
 // Whoever deletes a snapshot waits for that snapshot, and not for a shrink that nobody asked for.
 TEST(SnapshotRace, a_shrink_gives_way_to_a_layer_that_is_due) {
   race(
@@ -505,16 +517,34 @@ TEST(SnapshotRace, a_shrink_gives_way_to_a_layer_that_is_due) {
         s.close();
         s.open();
       },
-      [](Scene& s) {
-        const auto a = s.attach("a");
-        for (uint64_t at = 0; at < 20 * kMiB; at += kMiB) s.write(*a, at, 'a', kMiB);
-        s.snapshot("a", "s1");
-        for (uint64_t at = 0; at < 20 * kMiB; at += 128 * 1024) {
-          s.ok(a->discard(s.io, {at + kGrainBytes, 124 * 1024}));
-        }
-        s.snapshot("a", "s2");
-        s.write(*a, kSpots[0], 'b');
-      });
+      make_sparse);
+}
+
+// P5, and nobody has to ask for it again: only its reads of data fail.
+TEST(SnapshotRace, a_shrink_that_met_an_error_is_tried_again) {
+  race(
+      4,
+      [](Scene& s, Prng&) {
+        s.close();
+        s.open(true);
+        s.io.add_fault(
+            {.files = "*/data", .verb = sim::Verb::read, .and_all_later = true, .error = EIO});
+        s.forget("a", "s1");
+        const auto failed = [&s] {
+          const auto jobs = s.disks->jobs();
+          return jobs.size() == 1 && jobs[0].kind == JobKind::shrink && jobs[0].failures >= 3 &&
+                 jobs[0].state == JobState::failed && jobs[0].again_in;
+        };
+        while (!failed()) s.pause(10'000);
+        EXPECT_GT(s.pool->info().allocated_bytes, 10 * kMiB);
+        s.io.clear_faults();
+        while (s.pool->info().allocated_bytes > 4 * kMiB) s.pause(10'000);
+        while (!s.disks->jobs().empty()) s.pause(1000);
+        EXPECT_EQ(s.read("a", kSpots[0]), 'b');
+        s.close();
+        s.open();
+      },
+      make_sparse);
 }
 
 }  // namespace

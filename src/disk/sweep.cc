@@ -385,11 +385,9 @@ void DisksImpl::shrink_if_it_pays(Io& io, uint32_t family) {
   }
   giving_way_ = stopping_ || next_due() != 0;
   const auto done = run_shrink(io, family, giving_way_);
-  const Errc code = done ? Errc{} : done.error().code;
-  if (code != Errc::cancelled) shrinks_failed_.erase(family);
-  if (done) return;
+  if (done) return void(shrinks_failed_.erase(family));
   freed_in_.insert(family);
-  if (code == Errc::cancelled) return;
+  if (done.error().code == Errc::cancelled) return;
   log(LogLevel::warning, "pool '{}': shrinking: {}", pool_.directory(), text_of(done.error()));
   note_failure(shrinks_failed_, family, done.error());
 }
