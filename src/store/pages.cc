@@ -29,10 +29,6 @@ using format::kGroupPages;
 using format::kPageWords;
 using format::PageInfo;
 
-PageRef::PageRef(PageStore* store, Page* page) : store_(store), page_(page) {
-  if (page->pins++ == 0 && List<Page, &Page::idle>::contains(page)) store->idle_.remove(page);
-}
-
 void PageRef::reset() {
   if (page_ != nullptr) store_->unpin(*std::exchange(page_, nullptr));
 }
@@ -57,26 +53,18 @@ PageStore::~PageStore() = default;
 
 // --- the cache
 
-Page* PageStore::lookup(PageNo page) const {
-  const auto found = pages_.find(page);
-  return found == pages_.end() ? nullptr : found->second.get();
-}
-
 Page& PageStore::adopt(PageNo no) {
   auto page = std::make_unique<Page>();
   page->no = no;
   page->content = AlignedBuffer(kPageBytes);
-  Page& placed = *page;
-  const bool fresh = pages_.emplace(no, std::move(page)).second;
-  CHECK(fresh, "page {} is in memory twice", no);
-  return placed;
+  return pages_.put(std::move(page));
 }
 
 void PageStore::drop(Page& page) {
   CHECK(page.pins == 0 && !page.pending);
   if (List<Page, &Page::dirty>::contains(&page)) dirty_.remove(&page);
   if (List<Page, &Page::idle>::contains(&page)) idle_.remove(&page);
-  pages_.erase(page.no);
+  pages_.drop(page);
 }
 
 void PageStore::unpin(Page& page) {
@@ -87,15 +75,25 @@ void PageStore::unpin(Page& page) {
     return;
   }
   if (--page.pins > 0 || page.resident || page.pending || page.oldest_unhomed != 0) return;
+  page.used = true;
+  if (List<Page, &Page::idle>::contains(&page)) return;
   idle_.push_back(&page);
   evict_beyond_budget();
 }
 
+// A page stays in the list while it is pinned: who reads it again and again moves nothing. So
+// eviction passes by what is pinned, and by some of what was used since it passed by before.
 void PageStore::evict_beyond_budget() {
-  while (pages_.size() > config_.cache_pages + info_pages_.size() && !idle_.empty()) {
+  size_t spared = 0;
+  size_t looks = idle_.count();
+  for (; pages_.size() > config_.cache_pages + info_pages_.size() && looks > 0; --looks) {
     Page* const oldest = idle_.pop_front();
+    if (oldest->pins > 0 || (std::exchange(oldest->used, false) && ++spared <= kSparedAtOnce)) {
+      idle_.push_back(oldest);
+      continue;
+    }
     ++counters_.evictions;
-    pages_.erase(oldest->no);
+    pages_.drop(*oldest);
   }
 }
 
@@ -164,6 +162,16 @@ bool PageStore::is_such(PageNo no, PageKind kind, std::optional<uint8_t> level) 
          (!level || static_cast<uint8_t>(known.level) == *level);
 }
 
+// The same of a page in memory, which remembers the answer: it stays true until the page is freed.
+bool PageStore::is_such(Page& page, PageKind kind, std::optional<uint8_t> level) const {
+  if (page.kind == PageKind::free) {
+    if (!is_such(page.no, kind, level)) return false;
+    page.kind = kind;
+    page.level = static_cast<uint8_t>(info(page.no).level);
+  }
+  return page.kind == kind && (!level || page.level == *level);
+}
+
 Result<PageRef> PageStore::get(Io& io, PageNo no, PageKind kind, std::optional<uint8_t> level) {
   if (!is_such(no, kind, level)) {
     return fail(Errc::corrupt,
@@ -185,7 +193,7 @@ Result<PageRef> PageStore::get(Io& io, PageNo no, PageKind kind, std::optional<u
   io.wake(work_loads_);
   if (!loaded) {
     page.broken = true;  // Those who waited for it look again, and get an error of their own.
-    broken_.push_back(std::move(pages_.extract(no).mapped()));
+    broken_.push_back(pages_.take(page));
     return loaded.error();
   }
   evict_beyond_budget();
@@ -194,7 +202,7 @@ Result<PageRef> PageStore::get(Io& io, PageNo no, PageKind kind, std::optional<u
 
 PageRef PageStore::find(PageNo no, PageKind kind, std::optional<uint8_t> level) {
   Page* const page = lookup(no);
-  if (page == nullptr || page->loading || !is_such(no, kind, level)) return {};
+  if (page == nullptr || page->loading || !is_such(*page, kind, level)) return {};
   return PageRef(this, page);
 }
 

@@ -31,6 +31,7 @@
 #include "io/barrier.h"
 #include "io/io.h"
 #include "store/journal.h"
+#include "store/page_table.h"
 #include "store/queue.h"
 
 namespace firn::store {
@@ -38,20 +39,25 @@ namespace firn::store {
 using format::PageKind;
 using format::PageNo;
 
-struct Page {
+struct alignas(64) Page {
+  // Looked at by every request: one line.
   PageNo no = 0;
   AlignedBuffer content;
+  uint32_t pins = 0;
+  PageKind kind = PageKind::free;  // As its info says, once somebody has asked for it; else free.
+  uint8_t level = 0;               // Beside `kind`.
+  bool loading = false;
+  bool used = false;  // Since eviction passed by.
+  Links<Page> idle;   // Clean: evicted from the front, unless it is pinned or was used again.
+
   std::array<uint64_t, 8> changed{};  // A bit for each 8-byte word changed since the last commit.
   uint64_t oldest_unhomed = 0;        // First commit whose change is not home yet; 0: clean.
   uint64_t newest = 0;                // Last commit that changed it.
-  uint32_t pins = 0;
   uint32_t changed_words = 0;
-  bool pending = false;  // In the next commit.
-  bool fresh = false;    // Its record starts from zeroes.
-  bool loading = false;
+  bool pending = false;   // In the next commit.
+  bool fresh = false;     // Its record starts from zeroes.
   bool broken = false;    // Could not be read: out of the cache, and gone with its last pin.
   bool resident = false;  // Info page: never evicted.
-  Links<Page> idle;       // Clean and unpinned, oldest first.
   Links<Page> dirty;      // Not home, by oldest_unhomed.
   Links<Page> changing;   // Pending.
 };
@@ -63,7 +69,7 @@ class Shadow;
 class PageRef {
  public:
   PageRef() = default;
-  PageRef(PageStore* store, Page* page);
+  PageRef(PageStore* store, Page* page) : store_(store), page_(page) { ++page->pins; }
   PageRef(PageRef&& other) noexcept
       : store_(std::exchange(other.store_, nullptr)), page_(std::exchange(other.page_, nullptr)) {}
   PageRef& operator=(PageRef&& other) noexcept {
@@ -228,10 +234,11 @@ class PageStore {
     std::vector<Image> images;
   };
 
-  Page* lookup(PageNo page) const;
+  Page* lookup(PageNo page) const { return pages_.find(page); }
   Page& adopt(PageNo page);
   void drop(Page& page);
   void unpin(Page& page);
+  static constexpr size_t kSparedAtOnce = 32;
   void evict_beyond_budget();
   void mark_changed(Page& page, size_t first_word, size_t words);
   void forget_changes(Page& page);
@@ -240,6 +247,7 @@ class PageStore {
   Result<void> check_form(PageNo page, PageKind kind, View content) const;
   Page& info_page(PageNo page) const;
   bool is_such(PageNo page, PageKind kind, std::optional<uint8_t> level) const;
+  bool is_such(Page& page, PageKind kind, std::optional<uint8_t> level) const;
   void set_info(PageNo page, const format::PageInfo& info);
   void seal_checksums();
   std::vector<std::byte> take_changes(uint64_t id);
@@ -269,7 +277,7 @@ class PageStore {
   const format::Uuid uuid_;
   Config config_;
   BeforeJournal before_journal_;
-  std::unordered_map<PageNo, std::unique_ptr<Page>> pages_;
+  PageTable<Page> pages_;
   std::vector<std::unique_ptr<Page>> broken_;
   List<Page, &Page::idle> idle_;
   List<Page, &Page::dirty> dirty_;

@@ -216,6 +216,7 @@ class PageStore::Overlay final : public format::RecordSink {
         store_.mark_changed(*page, 0, 0);
       }
       CHECK(page != nullptr, "page {} left the cache while it was pinned", no);
+      page->kind = PageKind::free;  // Its info may say something else now.
       for (size_t i = 0; i < format::kPageWords; ++i) {
         const size_t at = i * 8;
         if (std::memcmp(page->content.data() + at, image.content.data() + at, 8) == 0) continue;
