@@ -107,13 +107,22 @@ class ThinDisk final : public BlockDevice {
   struct Gathering;
 
   Result<Runs> find(Io& io, uint64_t first, uint64_t count);
+  Result<Run> find_one(Io& io, uint64_t grain);
+  static Run run_at(const Leaf& leaf, uint64_t grain);
+  bool is_short(uint64_t first_byte, Iovec slices) const;
+  Result<void> read_pieces(Io& io, Range range, Iovec into);
   Result<void> read_piece(Io& io, Range range, Iovec into);
+  Result<void> read_parts(Io& io, Range range, Iovec into);
   Result<void> read_grains(Io& io, uint64_t first_byte, const Runs& runs, Iovec into);
+  Result<void> write_pieces(Io& io, Range range, Iovec from);
   Result<void> write_piece(Io& io, Range range, Iovec from, bool keep_zeroes);
+  Result<void> write_parts(Io& io, Range range, Iovec from, bool keep_zeroes);
   Result<void> write_partial(Io& io, uint64_t grain, uint64_t at, Iovec from);
+  Result<void> write_grain(Io& io, uint64_t grain, Iovec from, bool keep_zeroes);
   Result<void> write_grains(Io& io, uint64_t first, Iovec from, bool keep_zeroes);
   Result<void> write_run(Io& io, const Run& run, uint64_t first, Iovec from);
   bool appends();
+  Result<void> append(Io& io, uint64_t first, Iovec from);
   void note_order(Range range);
   void note_place(const PageRef& leaf, uint64_t slot);
   Result<void> write_in_place(Io& io, const Run& run, uint64_t first, Iovec from);

@@ -27,6 +27,9 @@
 // While a write is under way a consolidation may turn inherited entries of this layer into own ones
 // (never the other way). So what is own is asked again inside each atom, and what was own by then
 // is freed there; a write in place was own before and stays so.
+//
+// What cuts lists is in functions of its own: many fibers wait in the middle of a small request,
+// and the less of its stack each has touched, the less is cold when it goes on.
 #include <algorithm>
 
 #include "base/aligned.h"
@@ -64,18 +67,23 @@ Result<void> ThinDisk::write(Io& io, Range range, Iovec from, WriteFlags flags) 
   ++writing_;
   note_order(range);
   counters_.written_bytes += range.length;
-  Result<void> result;
-  for (uint64_t done = 0; done < range.length && result;) {
-    const uint64_t piece =
-        std::min(kPieceBytes - (range.at + done) % kPieceBytes, range.length - done);
-    const Slices slices = cut(from, done, piece);
-    result = write_piece(io, {range.at + done, piece}, slices, false);
-    done += piece;
-  }
+  const bool whole = range.at % kPieceBytes + range.length <= kPieceBytes;
+  Result<void> result = whole ? write_piece(io, range, from, false) : write_pieces(io, range, from);
   --writing_;
   if (result) result = flags.fua ? pool_.flush(io) : pool_.preserve(io);
   pool_.guest_ended(io, mark);
   return result;
+}
+
+Result<void> ThinDisk::write_pieces(Io& io, Range range, Iovec from) {
+  for (uint64_t done = 0; done < range.length;) {
+    const uint64_t piece =
+        std::min(kPieceBytes - (range.at + done) % kPieceBytes, range.length - done);
+    const Slices slices = cut(from, done, piece);
+    TRY(write_piece(io, {range.at + done, piece}, slices, false));
+    done += piece;
+  }
+  return ok;
 }
 
 // --- placement
@@ -120,11 +128,18 @@ Result<void> ThinDisk::write_piece(Io& io, Range range, Iovec from, bool keep_ze
   const auto hold = locks_.lock(io, first, count, RangeLocks::Mode::exclusive);
   TRY(check_range(range));  // It may have become smaller meanwhile.
   const auto flight = TRY(intend(io, first, count));
+  if (range.length == kGrainBytes && is_short(range.at, from)) {
+    return write_grain(io, first, from, keep_zeroes);
+  }
+  return write_parts(io, range, from, keep_zeroes);
+}
+
+Result<void> ThinDisk::write_parts(Io& io, Range range, Iovec from, bool keep_zeroes) {
   uint64_t at = range.at;
   if (!aligned(at, kGrainBytes) || range.length < kGrainBytes) {
     const uint64_t head = std::min(range.length, kGrainBytes - at % kGrainBytes);
     const Slices slices = cut(from, 0, head);
-    TRY(write_partial(io, first, at % kGrainBytes, slices));
+    TRY(write_partial(io, at / kGrainBytes, at % kGrainBytes, slices));
     at += head;
   }
   if (const uint64_t body = round_down(range.end() - at, kGrainBytes); body > 0) {
@@ -171,6 +186,12 @@ Result<void> ThinDisk::write_partial(Io& io, uint64_t grain, uint64_t at, Iovec 
   return write_grains(io, grain, Iovec(&slice, 1), false);
 }
 
+// The short way of write_grains(), for one grain in one piece.
+Result<void> ThinDisk::write_grain(Io& io, uint64_t grain, Iovec from, bool keep_zeroes) {
+  if (!keep_zeroes && all_zero(from)) return unmap(io, grain, 1);
+  return write_run(io, TRY(find_one(io, grain)), grain, from);
+}
+
 // Whole grains from `first`, in parts: zeroes, own grains in place, new ones.
 Result<void> ThinDisk::write_grains(Io& io, uint64_t first, Iovec from, bool keep_zeroes) {
   const uint64_t count = total_of(from) / kGrainBytes;
@@ -207,19 +228,22 @@ Result<void> ThinDisk::write_grains(Io& io, uint64_t first, Iovec from, bool kee
 
 // Grains from `first` on, all of them in `run`.
 Result<void> ThinDisk::write_run(Io& io, const Run& run, uint64_t first, Iovec from) {
-  const uint64_t count = total_of(from) / kGrainBytes;
-  if (run.where != Where::here) return write_new(io, first, count, from);
-  if (appends()) {
-    const Result<void> appended = write_new(io, first, count, from);
-    if (appended || appended.error().code != Errc::no_space) return appended;
-    // Some of them may have a new place by now.
-    for (const Run& now : TRY(find(io, first, count))) {
-      const Slices part = cut(from, (now.first - first) * kGrainBytes, now.count * kGrainBytes);
-      TRY(write_in_place(io, now, now.first, part));
-    }
-    return ok;
+  if (run.where != Where::here) {
+    return write_new(io, first, total_of(from) / kGrainBytes, from);
   }
-  return write_in_place(io, run, first, from);
+  return appends() ? append(io, first, from) : write_in_place(io, run, first, from);
+}
+
+Result<void> ThinDisk::append(Io& io, uint64_t first, Iovec from) {
+  const uint64_t count = total_of(from) / kGrainBytes;
+  const Result<void> appended = write_new(io, first, count, from);
+  if (appended || appended.error().code != Errc::no_space) return appended;
+  // Some of them may have a new place by now.
+  for (const Run& now : TRY(find(io, first, count))) {
+    const Slices part = cut(from, (now.first - first) * kGrainBytes, now.count * kGrainBytes);
+    TRY(write_in_place(io, now, now.first, part));
+  }
+  return ok;
 }
 
 Result<void> ThinDisk::write_in_place(Io& io, const Run& run, uint64_t first, Iovec from) {
