@@ -9,6 +9,7 @@
 #include "io/blocking_io.h"
 #include "io/fiber_io.h"
 #include "io/host_event.h"
+#include "io/io_test_dir.h"
 #include "io/shared_map.h"
 #include "io/socket.h"
 
@@ -48,6 +49,43 @@ TEST(Event, is_given_although_it_dies_in_the_same_turn) {
   io->run([&] { io->signal(*same_event(fd)); });
   EXPECT_EQ(take_signals(fd.get()), 0);
   EXPECT_EQ(take_signals(fd.get()), EAGAIN);
+}
+
+TEST(Event, is_given_in_the_middle_of_a_long_turn) {
+  const Fd fd = make_event_fd().take();
+  auto io = FiberIo::make().take();
+  int heard_in_turn = 0;
+  io->run([&] {
+    const auto event = same_event(fd);
+    Group group(*io);
+    io->spawn(group, [&] { io->signal(*event); });
+    for (int i = 0; i < 8; ++i) {
+      io->spawn(group, [&] { heard_in_turn += take_signals(fd.get()) == 0 ? 1 : 0; });
+    }
+  });
+  EXPECT_EQ(heard_in_turn, 1);
+}
+
+// What was signalled, and is still to be given at the end of its turn.
+TEST(Event, is_not_lost_when_a_deep_load_enters_the_ring_before_the_turn_ends) {
+  const TestDir dir;
+  const Fd fd = make_event_fd().take();
+  auto io = FiberIo::make().take();
+  io->run([&] {
+    const auto file = io->open(dir / "f", {.create = true}).take();
+    const auto event = same_event(fd);
+    const std::array<std::byte, 512> room{};
+    for (int round = 0; round < 2; ++round) {
+      io->signal(*event);
+      {
+        Group group(*io);
+        for (uint64_t i = 0; i < 20; ++i) {
+          io->spawn(group, [&, i] { EXPECT_TRUE(io->write(*file, i * 512, View(room))); });
+        }
+      }
+      EXPECT_EQ(take_signals(fd.get()), 0) << round;
+    }
+  });
 }
 
 TEST(Event, by_plain_system_calls) {

@@ -105,6 +105,7 @@ class FiberScheduler {
   void run_ready();
   bool has_ready() const { return ready_count_ > 0 || yielded_.first != nullptr; }
   size_t alive() const { return alive_; }
+  size_t ready_count() const { return ready_count_; }
 
   // --- for metrics and for whoever explains a deadlock
   uint64_t spawned() const { return spawned_; }

@@ -106,7 +106,12 @@ void FiberIo::turn() {
 }
 
 void FiberIo::enter(bool wait, std::optional<Duration> timeout) {
-  ring_->enter(wait, timeout, pollers_);
+  if (wait && transfers_ >= DeepLoad::kTransfersMin) {
+    const Duration limit = std::min(timeout.value_or(DeepLoad::kWaitMax), DeepLoad::kWaitMax);
+    ring_->gather(DeepLoad::batch_of(transfers_), limit, pollers_);
+  } else {
+    ring_->enter(wait, timeout, pollers_);
+  }
   // Their descriptors are the kernel's business now, and may be closed here.
   if (ring_->pending() == 0) signals_.clear();
 }
@@ -157,7 +162,7 @@ void FiberIo::fire_timers() {
 }
 
 template <class Prepare>
-int32_t FiberIo::submit(const char* what, Prepare&& prepare) {
+int32_t FiberIo::submit(const char* what, Prepare&& prepare, Push push) {
   NoWait::assert_may_wait();
   Operation operation;
   operation.fiber = scheduler_.current();
@@ -165,6 +170,9 @@ int32_t FiberIo::submit(const char* what, Prepare&& prepare) {
   io_uring_sqe& sqe = ring_->entry();
   prepare(sqe);
   sqe.user_data = std::bit_cast<uintptr_t>(&operation);
+  const bool now = push == Push::now ||
+                   (push == Push::deep && DeepLoad::must_push(ring_->pending(), transfers_));
+  if (now) ring_->push();
   scheduler_.suspend(what);
   return operation.result;
 }
@@ -275,22 +283,28 @@ Result<void> FiberIo::resize(File& file, uint64_t bytes) {
 int32_t FiberIo::transfer(bool write, File& file, uint64_t at, Iovec piece) {
   const int fd = host(file).fd();
   const int slot = host(file).slot.in(ring_->slots(), fd);
-  return submit(write ? "write" : "read", [&](io_uring_sqe& sqe) {
-    const ::iovec& slice = piece[0];
-    const auto length = static_cast<unsigned>(std::min(slice.iov_len, kTransferMax));
-    if (piece.size() > 1) {
-      const auto count = static_cast<unsigned>(piece.size());
-      write ? ::io_uring_prep_writev(&sqe, fd, piece.data(), count, at)
-            : ::io_uring_prep_readv(&sqe, fd, piece.data(), count, at);
-    } else if (ring_->arena_registered() && buffers_.contains(slice.iov_base, length)) {
-      write ? ::io_uring_prep_write_fixed(&sqe, fd, slice.iov_base, length, at, 0)
-            : ::io_uring_prep_read_fixed(&sqe, fd, slice.iov_base, length, at, 0);
-    } else {
-      write ? ::io_uring_prep_write(&sqe, fd, slice.iov_base, length, at)
-            : ::io_uring_prep_read(&sqe, fd, slice.iov_base, length, at);
-    }
-    use_slot(sqe, slot);
-  });
+  ++transfers_;
+  const int32_t done = submit(
+      write ? "write" : "read",
+      [&](io_uring_sqe& sqe) {
+        const ::iovec& slice = piece[0];
+        const auto length = static_cast<unsigned>(std::min(slice.iov_len, kTransferMax));
+        if (piece.size() > 1) {
+          const auto count = static_cast<unsigned>(piece.size());
+          write ? ::io_uring_prep_writev(&sqe, fd, piece.data(), count, at)
+                : ::io_uring_prep_readv(&sqe, fd, piece.data(), count, at);
+        } else if (ring_->arena_registered() && buffers_.contains(slice.iov_base, length)) {
+          write ? ::io_uring_prep_write_fixed(&sqe, fd, slice.iov_base, length, at, 0)
+                : ::io_uring_prep_read_fixed(&sqe, fd, slice.iov_base, length, at, 0);
+        } else {
+          write ? ::io_uring_prep_write(&sqe, fd, slice.iov_base, length, at)
+                : ::io_uring_prep_read(&sqe, fd, slice.iov_base, length, at);
+        }
+        use_slot(sqe, slot);
+      },
+      Push::deep);
+  --transfers_;
+  return done;
 }
 
 Result<void> FiberIo::read(File& file, uint64_t at, Iovec into) {
@@ -419,22 +433,26 @@ Result<size_t> FiberIo::receive(Socket& socket, Bytes into) {
 
 int32_t FiberIo::send_some(HostSocket& end, Iovec piece) {
   ::msghdr message{};
-  return submit("send", [&](io_uring_sqe& sqe) {
-    if (end.is_pair()) {
-      ::io_uring_prep_writev(&sqe, end.out(), piece.data(), static_cast<unsigned>(piece.size()),
-                             UINT64_MAX);
-      return;
-    }
-    if (piece.size() == 1) {
-      ::io_uring_prep_send(&sqe, end.out(), piece[0].iov_base,
-                           std::min(piece[0].iov_len, kTransferMax), MSG_NOSIGNAL | MSG_WAITALL);
-    } else {
-      message.msg_iov = const_cast<::iovec*>(piece.data());
-      message.msg_iovlen = piece.size();
-      ::io_uring_prep_sendmsg(&sqe, end.out(), &message, MSG_NOSIGNAL | MSG_WAITALL);
-    }
-    use_slot(sqe, end.slot.in(ring_->slots(), end.out()));
-  });
+  return submit(
+      "send",
+      [&](io_uring_sqe& sqe) {
+        if (end.is_pair()) {
+          ::io_uring_prep_writev(&sqe, end.out(), piece.data(), static_cast<unsigned>(piece.size()),
+                                 UINT64_MAX);
+          return;
+        }
+        if (piece.size() == 1) {
+          ::io_uring_prep_send(&sqe, end.out(), piece[0].iov_base,
+                               std::min(piece[0].iov_len, kTransferMax),
+                               MSG_NOSIGNAL | MSG_WAITALL);
+        } else {
+          message.msg_iov = const_cast<::iovec*>(piece.data());
+          message.msg_iovlen = piece.size();
+          ::io_uring_prep_sendmsg(&sqe, end.out(), &message, MSG_NOSIGNAL | MSG_WAITALL);
+        }
+        use_slot(sqe, end.slot.in(ring_->slots(), end.out()));
+      },
+      is_long_turn() ? Push::now : Push::later);
 }
 
 Result<void> FiberIo::send(Socket& socket, Iovec from) {
@@ -529,6 +547,9 @@ void FiberIo::signal(Event& event) {
   if (state->signalled) return;
   state->signalled = true;
   signals_.push_back(state);
+  if (!is_long_turn()) return;
+  give_signals();
+  ring_->push();
 }
 
 void FiberIo::shutdown(Event& event) {

@@ -2,8 +2,8 @@
 // FiberIo: the world in production. One shard = one thread = fibers over one io_uring.
 //
 // Contract, beside Io's:
-//  - One io_uring_enter per turn submits what all fibers of the turn asked for; an idle shard
-//    sleeps in it, without a timeout unless somebody sleeps.
+//  - One io_uring_enter per turn submits what all fibers of the turn asked for, a few more when
+//    that is much (spin.h); an idle shard sleeps in it, without a timeout unless somebody sleeps.
 //  - No operation on an open file or socket allocates in the steady state.
 //  - Made, run and destroyed on one thread. post() alone may be called from others.
 //  - O_DIRECT alignment is the caller's duty: Errc::invalid otherwise.
@@ -114,6 +114,8 @@ class FiberIo final : public Io {
     Fiber* fiber = nullptr;
     int32_t result = 0;
   };
+  // When an entry goes to the kernel: with the turn's end, at once, or when a deep load says so.
+  enum class Push : uint8_t { later, now, deep };
   struct Timer {
     Time due;
     uint64_t number = 0;  // Among equals, first come first served.
@@ -129,7 +131,7 @@ class FiberIo final : public Io {
 
   explicit FiberIo(const Settings& settings);
   template <class Prepare>
-  int32_t submit(const char* what, Prepare&& prepare);
+  int32_t submit(const char* what, Prepare&& prepare, Push push = Push::later);
   int32_t transfer(bool write, File& file, uint64_t at, Iovec piece);
   int32_t send_some(class HostSocket& end, Iovec piece);
   void use_slot(io_uring_sqe& sqe, int slot);
@@ -140,6 +142,7 @@ class FiberIo final : public Io {
   void turn();
   void fire_timers();
   void give_signals();
+  bool is_long_turn() const { return scheduler_.ready_count() >= DeepLoad::kLongTurn; }
   void enter(bool wait, std::optional<Duration> timeout);
   std::optional<Duration> until_next_timer();
 
@@ -153,6 +156,7 @@ class FiberIo final : public Io {
   std::vector<Timer> timers_;  // A heap, the next one first.
   uint64_t timer_count_ = 0;
   uint64_t turns_ = 0;
+  uint32_t transfers_ = 0;  // Reads and writes of files that have not ended.
   Prng prng_;
   std::shared_ptr<HelperThreads> helpers_;
   Pollers pollers_;

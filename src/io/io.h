@@ -82,7 +82,8 @@ class Poller {
   // Whether something came; if so a fiber was woken for it. Cheap, and never waits.
   virtual bool look() = 0;
   // The shard is about to sleep: from now on the other side must signal an Event. Looks once more
-  // after it has said so: true when something came before. May unwatch() itself.
+  // after it has said so: true when something came before. May unwatch() itself. A sleep that is
+  // short (Ring::gather) is not announced: what comes meanwhile is seen after it.
   virtual bool arm() = 0;
   Links<Poller> links;  // The Io's.
 

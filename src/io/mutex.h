@@ -31,6 +31,7 @@ class Mutex {
     held_ = true;
     return Hold(io, *this);
   }
+  bool is_held() const { return held_; }
 
  private:
   bool held_ = false;

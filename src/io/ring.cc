@@ -35,6 +35,13 @@ bool arm(const Pollers& pollers) {
   return found;
 }
 
+// EBUSY and EAGAIN: completions must be consumed, or memory found, before more is taken; the
+// entries stay in the queue for the next turn.
+void check_entered(int done) {
+  CHECK(done >= 0 || done == -EINTR || done == -ETIME || done == -EAGAIN || done == -EBUSY,
+        "io_uring_enter: {}", std::strerror(-done));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Ring>> Ring::make(const Settings& settings, Bytes arena) {
@@ -143,15 +150,31 @@ bool Ring::spin(Time begun, const Pollers& pollers) {
   return true;
 }
 
-int Ring::sleep(std::optional<Duration> timeout) {
+int Ring::sleep(std::optional<Duration> timeout, uint32_t count) {
   ++enters_;
-  if (!timeout) return ::io_uring_submit_and_wait(&ring_, 1);
+  if (!timeout) return ::io_uring_submit_and_wait(&ring_, count);
   io_uring_cqe* first = nullptr;
   const int64_t ns = std::max<int64_t>(timeout->count(), 0);
   __kernel_timespec limit{};
   limit.tv_sec = ns / 1'000'000'000;
   limit.tv_nsec = ns % 1'000'000'000;
-  return ::io_uring_submit_and_wait_timeout(&ring_, &first, 1, &limit, nullptr);
+  return ::io_uring_submit_and_wait_timeout(&ring_, &first, count, &limit, nullptr);
+}
+
+void Ring::gather(uint32_t batch, Duration limit, const Pollers& pollers) {
+  int done = 0;
+  if (::io_uring_cq_ready(&ring_) == 0 && !look(pollers)) {
+    done = sleep(limit, batch);
+  } else if (pending() >= DeepLoad::kPushAt) {
+    ++enters_;
+    done = ::io_uring_submit_and_get_events(&ring_);
+  }
+  check_entered(done);
+}
+
+void Ring::push() {
+  ++enters_;
+  check_entered(::io_uring_submit(&ring_));
 }
 
 void Ring::enter(bool wait, std::optional<Duration> timeout, const Pollers& pollers) {
@@ -167,10 +190,7 @@ void Ring::enter(bool wait, std::optional<Duration> timeout, const Pollers& poll
       done = ::io_uring_submit_and_get_events(&ring_);
     }
   }
-  // EBUSY and EAGAIN: completions must be consumed, or memory found, before more is taken; the
-  // entries stay in the queue for the next turn.
-  CHECK(done >= 0 || done == -EINTR || done == -ETIME || done == -EAGAIN || done == -EBUSY,
-        "io_uring_enter: {}", std::strerror(-done));
+  check_entered(done);
 }
 
 }  // namespace firn

@@ -37,6 +37,13 @@ class Ring {
   // Before it sleeps it looks at what is watched, and arms it; whatever is found there ends the
   // wait.
   void enter(bool wait, std::optional<Duration> timeout, const Pollers& pollers);
+  // Submits everything, and delivers nothing: in the middle of a turn, for a device or a client
+  // that would else have nothing to do.
+  void push();
+  // Instead of enter() under a deep load: submits everything and sleeps until `batch` completions
+  // are there or `limit` is over. Looks at what is watched, but arms nothing: what comes there
+  // waits no longer than `limit`. Does not sleep when something is there already.
+  void gather(uint32_t batch, Duration limit, const Pollers& pollers);
   // The entry succeeds in silence, where the kernel can; else with a completion.
   void expect_no_completion(io_uring_sqe& sqe) const {
     if ((ring_.features & IORING_FEAT_CQE_SKIP) != 0) sqe.flags |= IOSQE_CQE_SKIP_SUCCESS;
@@ -72,7 +79,7 @@ class Ring {
   void set_up_slots(uint32_t wanted);
   bool must_enter() const;
   bool spin(Time begun, const Pollers& pollers);
-  int sleep(std::optional<Duration> timeout);
+  int sleep(std::optional<Duration> timeout, uint32_t count = 1);
 
   io_uring ring_{};
   bool made_ = false;

@@ -35,4 +35,27 @@ class SpinBudget {
   uint64_t last_batch_ = 0;
 };
 
+// What a shard does differently while it has much in flight. Completions come by themselves then,
+// many at once: looking for them wins nothing, and waking up for each of them costs more than it
+// does. But the device must not wait for the end of a turn that a batch has made long, nor a client
+// for its signal. Pure.
+struct DeepLoad {
+  static constexpr uint32_t kTransfersMin = 8;  // In flight, from which on the shard gathers.
+  static constexpr uint32_t kShare = 4;         // It sleeps until one of so many has ended ...
+  static constexpr uint32_t kBatchMax = 8;      // ... so many at most, ...
+  static constexpr std::chrono::nanoseconds kWaitMax =
+      std::chrono::microseconds(200);          // ... or this.
+  static constexpr uint32_t kPushAt = 8;       // Entries that wait for the end of a turn, at most;
+  static constexpr uint32_t kFirstPushAt = 4;  // ... while the device has nothing else to do.
+  static constexpr size_t kLongTurn = 4;       // Runnable fibers that a signal does not wait for.
+
+  static constexpr uint32_t batch_of(uint32_t transfers) {
+    return std::clamp(transfers / kShare, uint32_t{1}, kBatchMax);
+  }
+  // `pending` of the transfers in flight are not submitted yet.
+  static constexpr bool must_push(uint32_t pending, uint32_t transfers) {
+    return pending >= (pending >= transfers ? kFirstPushAt : kPushAt);
+  }
+};
+
 }  // namespace firn

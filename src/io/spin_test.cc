@@ -38,5 +38,20 @@ TEST(SpinBudget, one_long_sleep_ends_it_and_short_waits_bring_it_back) {
   EXPECT_EQ(spin.allowance().count(), 0);
 }
 
+TEST(DeepLoad, gathers_a_share_of_what_is_in_flight) {
+  EXPECT_EQ(DeepLoad::batch_of(1), 1u);
+  EXPECT_EQ(DeepLoad::batch_of(8), 2u);
+  EXPECT_EQ(DeepLoad::batch_of(32), 8u);
+  EXPECT_EQ(DeepLoad::batch_of(1000), DeepLoad::kBatchMax);
+}
+
+TEST(DeepLoad, gives_an_idle_device_something_early) {
+  EXPECT_FALSE(DeepLoad::must_push(3, 3));
+  EXPECT_TRUE(DeepLoad::must_push(4, 4));
+  EXPECT_FALSE(DeepLoad::must_push(4, 5));  // One is with the device.
+  EXPECT_FALSE(DeepLoad::must_push(7, 32));
+  EXPECT_TRUE(DeepLoad::must_push(8, 32));
+}
+
 }  // namespace
 }  // namespace firn

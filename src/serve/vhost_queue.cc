@@ -128,6 +128,7 @@ void VhostQueue::lead() {
       serving_ = true;
       serve(*request);
       if (leader_ != mine) {
+        if (done_count_ >= kSettleEvery) settle();
         wake_up();
         return;
       }
@@ -167,6 +168,7 @@ void VhostQueue::push_done(Request& request) {
   request.next = nullptr;
   (done_ == nullptr ? done_ : done_last_->next) = &request;
   done_last_ = &request;
+  ++done_count_;
 }
 
 void VhostQueue::let_go(std::span<policy::PacedCompletion* const> held) {
@@ -212,6 +214,7 @@ void VhostQueue::publish() {
     free_ = &request;
     ++count;
   }
+  done_count_ = 0;
   in_flight_ -= count;
   counters_.in_flight -= count;
   if (publishing_) ring_->publish();
