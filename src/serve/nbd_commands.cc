@@ -82,7 +82,13 @@ size_t NbdTransmission::piece_at(uint64_t at, uint64_t end) const {
   return static_cast<size_t>(std::min(end, round_down(at, piece) + piece) - at);
 }
 
+// The slot is somebody else's once its last reply was pushed.
 void NbdTransmission::serve(Slot& slot) {
+  execute(slot);
+  replies_.relieve();
+}
+
+void NbdTransmission::execute(Slot& slot) {
   switch (slot.request.command) {
     case Command::read:
       serve_read(slot);

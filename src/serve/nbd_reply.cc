@@ -41,6 +41,7 @@ void NbdReplies::push(Reply& reply, bool urgent) {
   reply.next = nullptr;
   (first_ == nullptr ? first_ : last_->next) = &reply;
   last_ = &reply;
+  ++queued_;
   if (reply.last) {
     look_at_rules();
     const bool held = is_held(urgent);
@@ -80,14 +81,22 @@ void NbdReplies::run() {
       io_.park(work_);
       continue;
     }
-    const Mutex::Hold hold = turn();
-    // A whole batch is out of the queue before anybody is told, so that owners may push at once.
-    for (Reply* reply = send_batch(); reply != nullptr;) {
-      Reply* next = reply->next;
-      reply->payload.reset();
-      owner_.sent(*reply);
-      reply = next;
-    }
+    send_now();
+  }
+}
+
+void NbdReplies::relieve() {
+  if (queued_ >= kSendEvery && !gather_ && !turn_.is_held()) send_now();
+}
+
+// A whole batch is out of the queue before anybody is told, so that owners may push at once.
+void NbdReplies::send_now() {
+  const Mutex::Hold hold = turn();
+  for (Reply* reply = send_batch(); reply != nullptr;) {
+    Reply* next = reply->next;
+    reply->payload.reset();
+    owner_.sent(*reply);
+    reply = next;
   }
 }
 
@@ -109,6 +118,7 @@ Reply* NbdReplies::send_batch() {
     bytes += reply.head_bytes + reply.body.size();
     end = &reply;
     first_ = reply.next;
+    --queued_;
     ++counters_.replies;
   }
   if (batch == nullptr)

@@ -5,7 +5,8 @@
 // Contract:
 //  R1  Replies go out in the order of push(). A reply that is alone is sent in the turn in which
 //      it was pushed; those that become ready in one turn, or during a send, go down as one
-//      vectored send.
+//      vectored send. When a turn has brought kSendEvery of them, relieve() sends these at once:
+//      the client works on them while the rest of the turn goes on.
 //  R2  Whoever holds turn() sends by itself; no queued reply comes between its sends.
 //      With the disk's rules (serve/completion.h) the last replies of requests may wait for more of
 //      them, as long as the policy says.
@@ -64,6 +65,8 @@ class NbdReplies {
   void forget();
   // `urgent`: the client waits for just this one.
   void push(Reply& reply, bool urgent = false);
+  // For a request's fiber, which has nothing else to do any more. May wait.
+  void relieve();
   // The body of the sending fiber; returns after finish(), when everything is sent.
   void run();
   void finish();
@@ -78,8 +81,10 @@ class NbdReplies {
  private:
   static constexpr size_t kSlices = 128;
   static constexpr size_t kBatchBytes = 4 << 20;
+  static constexpr size_t kSendEvery = 8;
   using Gather = policy::CompletionCoalesce;
   Reply* send_batch();
+  void send_now();
   void look_at_rules();
   bool is_held(bool urgent);
   void keep_time();
@@ -90,6 +95,7 @@ class NbdReplies {
   NbdServerCounters& counters_;
   Reply* first_ = nullptr;
   Reply* last_ = nullptr;
+  size_t queued_ = 0;
   std::array<::iovec, kSlices> slices_{};
   WaitList work_;
   Mutex turn_;

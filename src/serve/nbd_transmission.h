@@ -89,6 +89,7 @@ class NbdTransmission final : private NbdReplies::Owner {
 
   // --- the requests
   void serve(Slot& slot);
+  void execute(Slot& slot);
   void serve_read(Slot& slot);
   void read_in_chunks(Slot& slot);
   void read_in_one_stream(Slot& slot);
