@@ -93,10 +93,11 @@ def moved(before, after):
 class Server:
     """A process of ours: its CPU time, its memory, its input and output, its end."""
 
-    def __init__(self, words, ready, what, seconds=30, pause=0.02):
+    def __init__(self, words, ready, what, seconds=30, pause=0.02, env=None):
         self.words = tempfile.TemporaryFile()  # Not a pipe: nobody reads while it runs.
         begin = time.monotonic()
-        self.process = subprocess.Popen([str(w) for w in words], stdout=subprocess.DEVNULL, stderr=self.words)
+        self.process = subprocess.Popen([str(w) for w in words], stdout=subprocess.DEVNULL, stderr=self.words,
+                                        env=env and {**os.environ, **env})
         try:
             wait_for(ready, what, self.process, seconds, pause)
         except RuntimeError as error:
