@@ -75,9 +75,11 @@ class MappedGrains final : public ExtentSink {
 
 }  // namespace
 
-BackedDisk::BackedDisk(std::shared_ptr<BlockDevice> below, std::unique_ptr<Backing> backing)
+BackedDisk::BackedDisk(std::shared_ptr<BlockDevice> below, std::unique_ptr<Backing> backing,
+                       std::shared_ptr<Fetched> fetched)
     : below_(std::move(below)),
       backing_(std::move(backing)),
+      fetched_(std::move(fetched)),
       bytes_(below_->geometry().bytes),
       grains_((bytes_ + kGrainBytes - 1) / kGrainBytes),
       done_((grains_ + kRegionGrains - 1) / kRegionGrains, false) {}
@@ -184,13 +186,14 @@ Result<void> BackedDisk::store(Io& io, uint64_t grain, View content) {
   return ok;
 }
 
-Result<void> BackedDisk::fetch(Io& io, Grains grains) {
+Result<void> BackedDisk::fetch(Io& io, Grains grains, uint64_t Fetched::*counter) {
   TRY(look(io, grains));
   TRY(backing_->fetch(
       io, grains.first, grains.count, [this](uint64_t grain) { return !is_here(grain); },
       [&](uint64_t grain, View content) -> Result<void> {
         const uint64_t end = grain + content.size() / kGrainBytes;
         CHECK(grain >= grains.first && end <= grains.end(), "content that nobody asked for");
+        (*fetched_).*counter += content.size();
         return store(io, grain, content);
       }));
   // The rest is zeroes there, and absent here: that reads the same.
@@ -209,7 +212,7 @@ Result<void> BackedDisk::ensure(Io& io, Grains grains) {
   Result<void> fetched;
   {
     const auto only = fetching_.lock(io, around.first, around.count, RangeLocks::Mode::exclusive);
-    if (!are_here(grains)) fetched = fetch(io, around);
+    if (!are_here(grains)) fetched = fetch(io, around, &Fetched::waited_for);
   }
   if (--waiting_ == 0) io.wake(nobody_waits_);
   return fetched;
@@ -225,7 +228,7 @@ Result<bool> BackedDisk::hydrate(Io& io) {
   while (end < done_.size() && end - cursor_ < kHydrateRegions && !done_[end]) ++end;
   const uint64_t first = cursor_ * kRegionGrains;
   cursor_ = end;  // What is damaged does not hold up the rest: it has its next turn in a while.
-  TRY(fetch(io, {first, std::min(end * kRegionGrains, grains_) - first}));
+  TRY(fetch(io, {first, std::min(end * kRegionGrains, grains_) - first}, &Fetched::background));
   return is_complete();
 }
 

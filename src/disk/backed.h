@@ -45,9 +45,17 @@ class Backing {
   Backing() = default;
 };
 
+// Bytes that were fetched: because somebody waited for them, or in the background.
+struct Fetched {
+  uint64_t waited_for = 0;
+  uint64_t background = 0;
+};
+
 class BackedDisk final : public BlockDevice {
  public:
-  BackedDisk(std::shared_ptr<BlockDevice> below, std::unique_ptr<Backing> backing);
+  // What is fetched is counted in `fetched`, too.
+  BackedDisk(std::shared_ptr<BlockDevice> below, std::unique_ptr<Backing> backing,
+             std::shared_ptr<Fetched> fetched = std::make_shared<Fetched>());
 
   // Fetches some of what is missing, in order; true: nothing is. After an error the next call goes
   // on behind what failed, and comes back to it. One fiber at a time.
@@ -90,13 +98,14 @@ class BackedDisk final : public BlockDevice {
   Result<void> look_at(Io& io, uint64_t region);
   Result<void> ensure(Io& io, Grains grains);
   Result<void> ensure_edges(Io& io, Range range);
-  Result<void> fetch(Io& io, Grains grains);
+  Result<void> fetch(Io& io, Grains grains, uint64_t Fetched::*counter);
   Result<void> store(Io& io, uint64_t grain, View content);
   template <class Change>
   Result<void> change(Io& io, Range range, const Change& below);
 
   const std::shared_ptr<BlockDevice> below_;
   const std::unique_ptr<Backing> backing_;
+  const std::shared_ptr<Fetched> fetched_;
   const uint64_t bytes_;
   const uint64_t grains_;
   std::vector<bool> done_;              // Regions that are here.

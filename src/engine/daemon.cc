@@ -295,6 +295,7 @@ std::string Daemon::metrics() const {
   add_pool(text, engine_->pool().info());
   add_disks(text, engine_->disks().list());
   add_tracking(text, engine_->disks().tracking().tracked());
+  add_fetched(text, engine_->instant().fetched());
   add_jobs(text, engine_->disks().jobs(), engine_->disks().job_counters());
   add_instant(text, engine_->instant().all());
   add_paths(text, engine_->paths().parts());

@@ -96,7 +96,7 @@ std::shared_ptr<disk::BackedDisk> Instant::backed(const disk::DiskInfo& info,
   std::shared_ptr<disk::BackedDisk> device = devices_[info.uuid].lock();
   if (device != nullptr) return device;
   device = std::make_shared<disk::BackedDisk>(
-      disk, std::make_unique<archive::SnapshotBacking>(place_of(info.settings)));
+      disk, std::make_unique<archive::SnapshotBacking>(place_of(info.settings)), fetched_);
   devices_[info.uuid] = device;
   return device;
 }

@@ -59,6 +59,8 @@ class Instant {
   std::optional<Progress> progress(const std::string& uuid) const;
   // Of all disks that are on their way, by name.
   std::map<std::string, Progress> all() const;
+  // Of all disks since the start.
+  const disk::Fetched& fetched() const { return *fetched_; }
 
  private:
   struct Arriving;
@@ -74,6 +76,7 @@ class Instant {
 
   store::Pool& pool_;
   disk::Disks& disks_;
+  const std::shared_ptr<disk::Fetched> fetched_ = std::make_shared<disk::Fetched>();
   bool running_ = false;
   std::set<std::string> making_;                               // Names of what make() is about.
   std::map<std::string, std::unique_ptr<Arriving>> arriving_;  // By uuid.

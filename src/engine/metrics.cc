@@ -247,6 +247,13 @@ void add_jobs(MetricsText& text, const std::vector<disk::JobInfo>& jobs,
   text.sample({{"kind", "shrink"}}, static_cast<double>(counters.shrink_work_ns) / 1e9);
 }
 
+void add_fetched(MetricsText& text, const disk::Fetched& fetched) {
+  text.family("firn_restore_fetched_bytes_total", MetricType::counter,
+              "Content that instant restores fetched.");
+  text.sample({{"by", "guest"}}, fetched.waited_for);
+  text.sample({{"by", "background"}}, fetched.background);
+}
+
 void add_tracking(MetricsText& text, const std::vector<disk::TrackingInfo>& disks) {
   using enum MetricType;
   const auto each = [&](std::string_view name, MetricType type, std::string_view help, auto value) {

@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "disk/backed.h"
 #include "disk/disks.h"
 #include "engine/disk_paths.h"
 #include "engine/instant.h"
@@ -55,6 +56,7 @@ void add_build(MetricsText& text);
 void add_pool(MetricsText& text, const store::PoolInfo& info);
 // Of the disks that are open.
 void add_tracking(MetricsText& text, const std::vector<disk::TrackingInfo>& disks);
+void add_fetched(MetricsText& text, const disk::Fetched& fetched);
 void add_disks(MetricsText& text, const std::vector<disk::DiskInfo>& disks);
 void add_jobs(MetricsText& text, const std::vector<disk::JobInfo>& jobs,
               const disk::JobCounters& counters);
