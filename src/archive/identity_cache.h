@@ -24,7 +24,8 @@ class IdentityCache {
  public:
   static constexpr size_t kEntriesMax = 640 * 1024;  // About 16 MiB.
 
-  IdentityCache() : table_(kTable, kNone) {}
+  // Address space for all of them: what grows by copying has twice its size at times.
+  IdentityCache() : table_(kTableMin, kNone) { entries_.reserve(kEntriesMax); }
 
   bool has(uint32_t disk, uint64_t segment) const { return known_.contains({disk, segment}); }
   void add(uint32_t disk, uint64_t segment, std::span<const format::SegmentBlock> blocks) {
@@ -47,7 +48,7 @@ class IdentityCache {
   }
   std::optional<uint64_t> find(const format::Identity& identity) const {
     const Short wanted = shortened(identity);
-    for (size_t i = place_of(wanted);; i = (i + 1) % kTable) {
+    for (size_t i = place_of(wanted);; i = (i + 1) % table_.size()) {
       if (table_[i] == kNone) return std::nullopt;
       if (entries_[table_[i]].identity == wanted) return entries_[table_[i]].chunk;
     }
@@ -65,21 +66,21 @@ class IdentityCache {
     uint32_t first = 0;
     uint32_t count = 0;
   };
-  static constexpr size_t kTable = size_t{1} << 20;
+  static constexpr size_t kTableMin = size_t{1} << 16;  // It doubles: a power of two.
   static constexpr uint32_t kNone = UINT32_MAX;
   static constexpr uint32_t kOwnSet = 16 * 1024;
-  static_assert(kEntriesMax < kTable);
 
   static Short shortened(const format::Identity& identity) {
     Short bits{};
     std::memcpy(bits.data(), identity.data(), sizeof bits);
     return bits;
   }
-  static size_t place_of(const Short& bits) { return bits[1] % kTable; }
+  size_t place_of(const Short& bits) const { return bits[1] % table_.size(); }
 
   void add_entry(const format::Identity& identity, uint64_t chunk) {
     entries_.push_back({shortened(identity), chunk});
     ++sets_.back().count;
+    if (entries_.size() * 4 > table_.size() * 3) return place_all(table_.size() * 2);
     place(static_cast<uint32_t>(entries_.size() - 1));
   }
   void place(uint32_t number) {
@@ -87,7 +88,7 @@ class IdentityCache {
     while (table_[i] != kNone) {
       if (entries_[table_[i]].identity == entries_[number].identity)
         return;  // The first one counts.
-      i = (i + 1) % kTable;
+      i = (i + 1) % table_.size();
     }
     table_[i] = number;
   }
@@ -103,7 +104,10 @@ class IdentityCache {
     }
     entries_.erase(entries_.begin(), entries_.begin() + static_cast<ptrdiff_t>(gone));
     for (Set& set : sets_) set.first -= static_cast<uint32_t>(gone);
-    std::ranges::fill(table_, kNone);
+    place_all(table_.size());
+  }
+  void place_all(size_t size) {
+    table_.assign(size, kNone);
     for (uint32_t i = 0; i < entries_.size(); ++i) place(i);
   }
 

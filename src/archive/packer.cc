@@ -15,6 +15,7 @@ struct Packer::State {
   ZSTD_CCtx* compress = nullptr;  // Made when first needed: readers need none.
   ZSTD_DCtx* decompress = nullptr;
   std::vector<std::byte> room;
+  std::vector<std::byte> scratch;
 };
 
 Packer::Packer(int level) : state_(std::make_unique<State>()), level_(level) {}
@@ -22,6 +23,8 @@ Packer::~Packer() {
   ZSTD_freeCCtx(state_->compress);
   ZSTD_freeDCtx(state_->decompress);
 }
+
+std::vector<std::byte>& Packer::scratch() { return state_->scratch; }
 
 GroupEntry Packer::pack(const Seal& seal, uint32_t number, View plain, std::vector<std::byte>& to) {
   if (state_->compress == nullptr) state_->compress = ZSTD_createCCtx();

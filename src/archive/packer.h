@@ -21,6 +21,8 @@ class Packer {
   // Appends the stored form to `to` and says what it is.
   format::GroupEntry pack(const Seal& seal, uint32_t number, View plain,
                           std::vector<std::byte>& to);
+  // Room for whoever packs; what is in it means nothing later.
+  std::vector<std::byte>& scratch();
   // Fills `to`, whose size is the plain one. Errc::corrupt for what is not what was packed.
   Result<void> unpack(const Seal& seal, uint32_t number, const format::GroupEntry& entry,
                       View stored, Bytes to);
@@ -31,7 +33,9 @@ class Packer {
   int level_;
 };
 
-// Packers for whoever needs one: as many as are used at the same time, made when first needed.
+// Packers for whoever needs one: as many as are used at the same time, made when first needed. And
+// rooms of one size for what goes in and what comes out: memory that is used again costs no page
+// faults, and leaves no holes between allocations of all sizes.
 class PackerPool {
  public:
   explicit PackerPool(int level) : level_(level) {}
@@ -55,10 +59,27 @@ class PackerPool {
     idle_.pop_back();
     return {*this, std::move(packer)};
   }
+  // An empty vector with a capacity of kRoomBytes.
+  std::vector<std::byte> take_room() {
+    std::vector<std::byte> room;
+    if (rooms_.empty()) {
+      room.reserve(kRoomBytes);
+    } else {
+      room = std::move(rooms_.back());
+      rooms_.pop_back();
+    }
+    return room;
+  }
+  void give_room(std::vector<std::byte> room) {
+    room.clear();
+    rooms_.push_back(std::move(room));
+  }
+  static constexpr size_t kRoomBytes = 512 * kKiB;
 
  private:
   int level_;
   std::vector<std::unique_ptr<Packer>> idle_;
+  std::vector<std::vector<std::byte>> rooms_;
 };
 
 }  // namespace firn::archive

@@ -22,7 +22,8 @@ using format::kRegionGrains;
 using format::SegmentBlock;
 
 constexpr uint64_t kWindowGrains = 256;
-constexpr uint64_t kPutBytesMax = 16 * kMiB;  // On their way; one segment at least.
+// Packed, of the open segment and of those on their way; the open one may always become whole.
+constexpr uint64_t kPackedBytesMax = 20 * kMiB;
 
 // Touched grains of at most a MiB, of one region.
 struct Window {
@@ -112,6 +113,9 @@ class Pusher {
     if (outcome_) outcome_ = error;
     io_.wake(turns_);
     io_.wake(room_);
+  }
+  uint64_t packed_bytes() const {
+    return put_bytes_ + (open_ != nullptr ? open_->stored_bytes() : 0);
   }
   bool sampled(const Identity& identity) const {
     const auto shift = static_cast<unsigned>(archive_.label().sample);
@@ -280,6 +284,7 @@ Result<void> Pusher::decide_window(Lane& lane, const Window& window) {
   if (request_.compare) TRY(load_parents(*parent_, window));
   TRY(prefetch(lane, window));
   if (open_ != nullptr) open_->settle();
+  while (outcome_ && put_bytes_ > 0 && packed_bytes() > kPackedBytesMax) io_.park(room_);
   size_t i = 0;
   for (const TouchedRun& run : window.runs) {
     for (uint64_t k = 0; k < run.count; ++k) {
@@ -305,10 +310,7 @@ Result<void> Pusher::decide_window(Lane& lane, const Window& window) {
 }
 
 Result<void> Pusher::close_segment() {
-  // Bounded memory: one that fills, and a few on their way.
   const uint64_t bytes = open_->stored_bytes();
-  while (outcome_ && put_bytes_ > 0 && put_bytes_ + bytes > kPutBytesMax) io_.park(room_);
-  if (!outcome_) return outcome_.error();
   put_segment(std::move(open_), bytes);
   open_.reset();
   return ok;

@@ -29,6 +29,11 @@ SegmentBuilder::SegmentBuilder(Io& io, const SegmentForge& forge, SegmentHeader 
       seal_(forge.secrets, header_),
       group_(io) {}
 
+SegmentBuilder::~SegmentBuilder() {
+  group_.wait();
+  for (std::vector<std::byte>& room : rooms_) forge_.packers->give_room(std::move(room));
+}
+
 void SegmentBuilder::add(const format::SegmentBlock& block, View content) {
   CHECK(content.size() == kGrainBytes && blocks_.size() < format::kSegmentSlotsMax);
   blocks_.push_back(block);
@@ -42,7 +47,7 @@ void SegmentBuilder::add_bytes(View bytes) {
   if (open_ == nullptr) {
     open_ = std::make_unique<Batch>();
     open_->first_group = items_ / per_group;
-    open_->plain.reserve(uint64_t{kBatchGroups} * format::kGroupBytes);
+    open_->plain = forge_.packers->take_room();
   }
   open_->plain.insert(open_->plain.end(), bytes.begin(), bytes.end());
   plain_pending_ += bytes.size();
@@ -63,20 +68,36 @@ void SegmentBuilder::pack_batch() {
             uint64_t{format::items_per_group(header_)} *
             (header_.kind == std::byte{1} ? kGrainBytes : sizeof(format::ManifestExtent));
         uint32_t number = batch->first_group;
+        std::vector<std::byte>& packed = use->scratch();
+        packed.clear();
         for (size_t at = 0; at < batch->plain.size(); at += per) {
           const View group =
               View(batch->plain).subspan(at, std::min(per, batch->plain.size() - at));
-          batch->groups.push_back(use->pack(seal_, number++, group, batch->packed));
+          batch->groups.push_back(use->pack(seal_, number++, group, packed));
         }
-        std::vector<std::byte>().swap(batch->plain);
-        batch->packed.shrink_to_fit();
       });
+      keep(*batch, use->scratch());
     }
+    forge_.packers->give_room(std::move(batch->plain));
     plain_packed_ += plain;
     plain_pending_ -= plain;
-    stored_ += batch->packed.size();
     io_.wake(packed_);
   });
+}
+
+void SegmentBuilder::keep(Batch& batch, View packed) {
+  stored_ += packed.size();
+  while (!packed.empty()) {
+    if (rooms_.empty() || rooms_.back().size() == PackerPool::kRoomBytes) {
+      rooms_.push_back(forge_.packers->take_room());
+    }
+    std::vector<std::byte>& room = rooms_.back();
+    const size_t at = room.size();
+    const View piece = packed.first(std::min(packed.size(), PackerPool::kRoomBytes - at));
+    room.insert(room.end(), piece.begin(), piece.end());  // It never moves: it has its capacity.
+    batch.packed.push_back(View(room).subspan(at));
+    packed = packed.subspan(piece.size());
+  }
 }
 
 void SegmentBuilder::settle() {
@@ -145,7 +166,7 @@ void SegmentBuilder::finish(std::string_view index, uint32_t slots) {
 std::vector<::iovec> SegmentBuilder::object() const {
   std::vector<::iovec> pieces{slice_of(View(head_))};
   for (const auto& batch : batches_) {
-    if (!batch->packed.empty()) pieces.push_back(slice_of(View(batch->packed)));
+    for (const View piece : batch->packed) pieces.push_back(slice_of(piece));
   }
   return pieces;
 }

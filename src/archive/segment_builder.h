@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // SegmentBuilder: one segment in the making, in memory. Blocks go in, in the order of their slots;
-// groups are packed by fibers that offload, a MiB at a time, while more blocks come.
+// groups are packed by fibers that offload, some at a time, while more blocks come.
 #pragma once
 
 #include <memory>
@@ -26,7 +26,7 @@ class SegmentBuilder {
  public:
   // `header` says kind, disk, segment, generation, part, ...; the rest is filled in here.
   SegmentBuilder(Io& io, const SegmentForge& forge, format::SegmentHeader header);
-  ~SegmentBuilder() { group_.wait(); }
+  ~SegmentBuilder();
   SegmentBuilder(const SegmentBuilder&) = delete;
   SegmentBuilder& operator=(const SegmentBuilder&) = delete;
 
@@ -51,19 +51,20 @@ class SegmentBuilder {
   std::vector<::iovec> object() const;
 
  private:
-  // A MiB of plain groups, and what becomes of them.
+  // Half a MiB of plain groups, and what becomes of them: pieces of rooms_.
   struct Batch {
     uint32_t first_group = 0;
     std::vector<std::byte> plain;
-    std::vector<std::byte> packed;
+    std::vector<View> packed;
     std::vector<format::GroupEntry> groups;
   };
-  static constexpr uint32_t kBatchGroups = 16;
-  static constexpr uint64_t kPendingMax = 4 * kMiB;
+  static constexpr uint32_t kBatchGroups = 8;
+  static_assert(uint64_t{kBatchGroups} * format::kGroupBytes <= PackerPool::kRoomBytes);
+  static constexpr uint64_t kPendingMax = 2 * kMiB;
 
   void add_bytes(View bytes);
   void pack_batch();
-  void pack(Batch& batch) const;
+  void keep(Batch& batch, View packed);
   void make_head(std::string_view index);
 
   Io& io_;
@@ -73,6 +74,7 @@ class SegmentBuilder {
   std::vector<format::SegmentBlock> blocks_;
   std::vector<std::unique_ptr<Batch>> batches_;
   std::unique_ptr<Batch> open_;
+  std::vector<std::vector<std::byte>> rooms_;  // What is packed, in the order in which it came.
   std::vector<std::byte> head_;
   uint64_t plain_packed_ = 0;
   uint64_t stored_ = 0;

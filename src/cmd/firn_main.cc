@@ -86,6 +86,18 @@ bool takes_signals(Command command) {
          command == Command::restore;
 }
 
+// Commands that move disks through connections, not through the shard's own buffers: those are
+// registered and so resident, and a small host that pushes has better use for the memory.
+FiberIo::Settings settings_for(Command command) {
+  FiberIo::Settings settings;
+  if (command == Command::archive_push || command == Command::restore ||
+      command == Command::archive_delete || command == Command::archive_clean ||
+      command == Command::archive_scrub) {
+    settings.buffer_bytes = 4 * kMiB;
+  }
+  return settings;
+}
+
 int main_of(int argc, char** argv) {
   int status = kDone;
   const std::optional<Arguments> arguments = parse_arguments(argc, argv, status);
@@ -93,7 +105,7 @@ int main_of(int argc, char** argv) {
   // A command says what went wrong in one line of its own; the daemon sets its log as it was told.
   engine::set_log({.level = LogLevel::error});
   if (takes_signals(arguments->command)) engine::block_signals();
-  Result<std::unique_ptr<FiberIo>> io = FiberIo::make();
+  Result<std::unique_ptr<FiberIo>> io = FiberIo::make(settings_for(arguments->command));
   if (!io) return complain(io.error());
   (*io)->run([&] {
     const Result<int> done = run(**io, *arguments);
