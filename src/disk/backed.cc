@@ -177,8 +177,7 @@ Result<void> BackedDisk::store(Io& io, uint64_t grain, View content) {
       const uint64_t at = (grain + i) * kGrainBytes;
       const View part = content.subspan(i * kGrainBytes, std::min(n * kGrainBytes, bytes_ - at));
       const ::iovec slice = slice_of(part);
-      ++fetch_writes_;
-      TRY(below_->write(io, {at, part.size()}, Iovec(&slice, 1), {}));
+      TRY(below_->write(io, {at, part.size()}, Iovec(&slice, 1), {.background = true}));
       note_here({grain + i, n});
     }
     i += n;

@@ -26,8 +26,10 @@
 
 namespace firn::disk {
 
-// The setting that says that absent grains are elsewhere. Nobody sets it by hand.
+// The setting that says that absent grains are elsewhere, and how those begin that say where.
+// Nobody sets them by hand; Disks::arrived() removes them.
 inline constexpr std::string_view kBackedKey = "base.url";
+inline constexpr std::string_view kBackedPrefix = "base.";
 
 // Where the grains are that are not here. Its content never changes.
 class Backing {
@@ -65,8 +67,6 @@ class BackedDisk final : public BlockDevice {
     uint64_t total_bytes = 0;
   };
   Progress progress() const;
-  // Requests that fetching has made of the disk below, so far; guests' own are not among them.
-  uint64_t fetch_writes() const { return fetch_writes_; }
 
   Geometry geometry() const override { return below_->geometry(); }
   Result<void> read(Io& io, Range range, Iovec into) override;
@@ -116,7 +116,6 @@ class BackedDisk final : public BlockDevice {
   RangeLocks fetching_;   // Readers that want the same: one fetches.
   uint32_t waiting_ = 0;  // Readers that wait for a fetch: B4.
   WaitList nobody_waits_;
-  uint64_t fetch_writes_ = 0;
 };
 
 }  // namespace firn::disk

@@ -152,6 +152,35 @@ TEST_F(BackedDiskTest, B2_a_write_that_comes_while_its_grain_is_on_the_way_wins)
   expect_clean();
 }
 
+TEST_F(BackedDiskTest, B4_what_is_fetched_in_the_background_is_no_guests_request) {
+  const uint64_t requests = pool_->guest_requests();
+  hydrate();
+  EXPECT_GT(elsewhere_.fetched, 0U);
+  EXPECT_EQ(pool_->guest_requests(), requests);
+  put(0, "a guest's");
+  EXPECT_EQ(pool_->guest_requests(), requests + 1);
+}
+
+// By uuid: between its last grain and this the disk may be called something else.
+TEST_F(BackedDiskTest, what_has_arrived_forgets_where_it_came_from) {
+  ASSERT_TRUE(disks_->set(io_, "a", "base.snapshot", "x@y"));
+  ASSERT_TRUE(disks_->set(io_, "a", "description", "stays"));
+  const std::string uuid = disks_->info("a")->uuid;
+  ASSERT_TRUE(disks_->rename(io_, "a", "b"));
+  ASSERT_TRUE(disks_->create(io_, "a", kMiB));
+  ASSERT_TRUE(disks_->set(io_, "a", kBackedKey, "file:///elsewhere"));
+  const uint64_t commits = pool_->info().commits;
+  ASSERT_TRUE(disks_->arrived(io_, uuid));
+  EXPECT_EQ(pool_->info().commits, commits + 1) << "all in one transaction";
+  ASSERT_TRUE(disks_->arrived(io_, "of nobody"));
+  backed_.reset();
+  close();
+  open();
+  const std::map<std::string, std::string> left{{"description", "stays"}};
+  EXPECT_EQ(disks_->info("b")->settings, left);
+  EXPECT_TRUE(disks_->info("a")->settings.contains(std::string(kBackedKey)));
+}
+
 TEST_F(BackedDiskTest, B3_what_cannot_be_fetched_fails_and_is_there_later) {
   EXPECT_EQ(read(30 * kGrainBytes, 5), model_.substr(30 * kGrainBytes, 5));
   elsewhere_.broken = true;

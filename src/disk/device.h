@@ -42,7 +42,8 @@ class ExtentSink {
 };
 
 struct WriteFlags {
-  bool fua = false;  // Durable before the call returns.
+  bool fua = false;         // Durable before the call returns.
+  bool background = false;  // No guest's: nobody steps back for it, and it steps back itself.
 };
 struct ZeroFlags {
   bool fua = false;

@@ -275,17 +275,37 @@ Result<void> DisksImpl::set(Io& io, std::string_view name, std::string_view key,
                 name, value);
   }
   const auto only = changing_.lock(io);
-  const auto found = TRY(find(name));
-  Catalog::NameSeen seen = found->second;
+  Catalog::NameSeen& seen = TRY(find(name))->second;
+  std::map<std::string, std::string> settings = seen.named.settings;
   if (value.empty()) {
-    seen.named.settings.erase(std::string(key));
+    settings.erase(std::string(key));
   } else {
-    seen.named.settings[std::string(key)] = value;
+    settings[std::string(key)] = value;
   }
-  TRY(put_name(io, seen));
-  found->second = std::move(seen);
-  const auto open = open_.find(found->second.named.uuid);
-  if (open != open_.end()) apply_settings(*open->second.disk, found->second.named.settings);
+  return put_settings(io, seen, std::move(settings));
+}
+
+Result<void> DisksImpl::arrived(Io& io, std::string_view uuid) {
+  TRY(pool_.writable());
+  const auto only = changing_.lock(io);
+  for (auto& [name, seen] : catalog_.names()) {
+    if (format::uuid_text(seen.named.uuid) != uuid) continue;
+    std::map<std::string, std::string> settings = seen.named.settings;
+    std::erase_if(settings, [](const auto& one) { return one.first.starts_with(kBackedPrefix); });
+    return put_settings(io, seen, std::move(settings));
+  }
+  return ok;
+}
+
+// The caller holds `changing_`.
+Result<void> DisksImpl::put_settings(Io& io, Catalog::NameSeen& seen,
+                                     std::map<std::string, std::string> settings) {
+  Catalog::NameSeen changed = seen;
+  changed.named.settings = std::move(settings);
+  TRY(put_name(io, changed));
+  seen = std::move(changed);
+  const auto open = open_.find(seen.named.uuid);
+  if (open != open_.end()) apply_settings(*open->second.disk, seen.named.settings);
   return ok;
 }
 

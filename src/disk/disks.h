@@ -178,6 +178,9 @@ class Disks {
   // Keys are checked by the engine; here they are stored. An empty value removes the key.
   virtual Result<void> set(Io& io, std::string_view name, std::string_view key,
                            std::string_view value) = 0;
+  // All of the disk with this uuid is here (disk/backed.h), whatever it is called by now: what said
+  // where it came from goes in one transaction. Nothing happens when there is no such disk.
+  virtual Result<void> arrived(Io& io, std::string_view uuid) = 0;
   // DISK, or read-only DISK@SNAP, as a device, shared by everybody who attaches it: D1 holds across
   // all of them. Released by dropping the pointer on the pool's shard.
   virtual Result<std::shared_ptr<BlockDevice>> attach(Io& io, std::string_view name) = 0;

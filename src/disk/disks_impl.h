@@ -35,6 +35,7 @@ class DisksImpl final : public Disks {
   Result<void> remove(Io& io, std::string_view name, bool snapshots_too) override;
   Result<void> set(Io& io, std::string_view name, std::string_view key,
                    std::string_view value) override;
+  Result<void> arrived(Io& io, std::string_view uuid) override;
   Result<std::shared_ptr<BlockDevice>> attach(Io& io, std::string_view name) override;
   Result<CheckReport> check(Io& io, bool repair) override;
 
@@ -94,6 +95,8 @@ class DisksImpl final : public Disks {
   Result<void> put_name(Io& io, const Catalog::NameSeen& seen);
   format::Uuid fresh_uuid(Io& io) const;
   // What a disk's settings mean here; the others are the front ends'.
+  Result<void> put_settings(Io& io, Catalog::NameSeen& seen,
+                            std::map<std::string, std::string> settings);
   void apply_settings(ThinDisk& disk, const std::map<std::string, std::string>& settings);
 
   // --- opening

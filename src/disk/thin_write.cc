@@ -62,7 +62,8 @@ Result<void> ThinDisk::write(Io& io, Range range, Iovec from, WriteFlags flags) 
   CHECK(total_of(from) == range.length);
   TRY(may_write());
   TRY(check_range(range));
-  const store::Pool::GuestMark mark = pool_.guest_began(io);
+  std::optional<store::Pool::GuestMark> mark;
+  if (!flags.background) mark = pool_.guest_began(io);
   ++counters_.writes;
   ++writing_;
   note_order(range);
@@ -71,7 +72,7 @@ Result<void> ThinDisk::write(Io& io, Range range, Iovec from, WriteFlags flags) 
   Result<void> result = whole ? write_piece(io, range, from, false) : write_pieces(io, range, from);
   --writing_;
   if (result) result = flags.fua ? pool_.flush(io) : pool_.preserve(io);
-  pool_.guest_ended(io, mark);
+  if (mark) pool_.guest_ended(io, *mark);
   return result;
 }
 

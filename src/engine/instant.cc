@@ -162,12 +162,6 @@ void Instant::rest(Io& io, const Arriving& arriving, Duration how_long) {
   while (!arriving.stopping && io.now() < until) io.sleep(std::min(kTick, until - io.now()));
 }
 
-// What fetching writes passes through the disk as guests' requests do: it is no guest.
-Duration Instant::pace(Arriving& arriving, Duration step) {
-  const uint64_t guests = pool_.guest_requests() - arriving.disk->fetch_writes();
-  return arriving.pace.rest_after(step, pool_.guests_in_flight(), guests);
-}
-
 std::string Instant::name_of(const std::string& uuid) const {
   for (const disk::DiskInfo& info : disks_.list()) {
     if (info.uuid == uuid) return info.name;
@@ -191,7 +185,9 @@ void Instant::run(Io& io, Arriving& arriving) {
       }
       arriving.error.clear();
       if (*all) break;
-      rest(io, arriving, pace(arriving, io.now() - began));
+      const Duration took = io.now() - began;
+      rest(io, arriving,
+           arriving.pace.rest_after(took, pool_.guests_in_flight(), pool_.guest_requests()));
       continue;
     }
     const std::string why(text_of(all.error()));
@@ -205,21 +201,11 @@ void Instant::run(Io& io, Arriving& arriving) {
   arriving.disk.reset();
 }
 
-// T1. The other settings mean nothing without the first.
+// T1.
 Result<void> Instant::finish(Io& io, const Arriving& arriving) {
   TRY(arriving.disk->flush(io));
-  for (const disk::DiskInfo& info : disks_.list()) {
-    if (info.uuid != arriving.uuid) continue;
-    TRY(disks_.set(io, info.name, disk::kBackedKey, ""));
-    log(LogLevel::info, "disk '{}': all of it is here", info.name);
-    for (const std::string_view key : {kSnapshotKey, kKeyFileKey, kPassphraseFileKey}) {
-      if (!info.settings.contains(std::string(key))) continue;
-      if (const auto cleared = disks_.set(io, info.name, key, ""); !cleared) {
-        log(LogLevel::warning, "disk '{}': {}", info.name, text_of(cleared.error()));
-      }
-    }
-    return ok;
-  }
+  TRY(disks_.arrived(io, arriving.uuid));
+  log(LogLevel::info, "disk '{}': all of it is here", name_of(arriving.uuid));
   return ok;
 }
 

@@ -67,7 +67,6 @@ class Instant {
   Result<void> make_named(Io& io, const std::string& name, const InstantFrom& from);
   void run(Io& io, Arriving& arriving);
   static void rest(Io& io, const Arriving& arriving, Duration how_long);
-  Duration pace(Arriving& arriving, Duration step);
   std::string name_of(const std::string& uuid) const;
   Result<bool> step(Io& io, Arriving& arriving);
   Result<void> finish(Io& io, const Arriving& arriving);
